@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * CONFIG_KSM_DEBUG: recount everything, and compare.
+ *
+ * Reads all trees, lists and records, and writes nothing.  The numbers in the
+ * messages are those of the invariants at the head of each index file.
+ */
+#include "internal.h"
+
+static void check_candidate(struct ksm_rmap_item *item, struct ksm_mm *owner,
+			    unsigned long addr)
+{
+	WARN_ONCE(item->state != KSM_CANDIDATE || item->owner != owner ||
+		  item->address != addr,
+		  "ksm: record (3): item of another page");
+}
+
+static void check_merged(struct ksm_rmap_item *item, struct ksm_mm *owner,
+			 unsigned long addr)
+{
+	WARN_ONCE(item->state != KSM_MERGED || item->owner != owner ||
+		  item->address != addr || !item->node || !item->anon_vma,
+		  "ksm: record (3): merged item of another page");
+}
+
+/**
+ * ksm_check_owner - recount the records of an mm
+ * @owner: its entry
+ * @sum: where to add what is found
+ *
+ * Context: scan mutex.
+ */
+void ksm_check_owner(struct ksm_mm *owner, struct ksm_stats *sum)
+{
+	unsigned long items = 0, bytes = 0;
+	struct ksm_block *block;
+	unsigned int i;
+
+	for (block = ksm_block_from(owner, 0); block;
+	     block = ksm_block_next(block)) {
+		bytes += struct_size(block, rec, block->capacity);
+		WARN_ONCE(hweight64(block->present) > block->capacity,
+			  "ksm: record (2): block overflows");
+		for (i = 0; i < KSM_BLOCK_PAGES; i++) {
+			unsigned long addr = block->base + i * PAGE_SIZE;
+			u64 rec = ksm_record_get(block, i);
+
+			switch (ksm_rec_state(rec)) {
+			case KSM_NEW:
+				WARN_ONCE(block->present & BIT_ULL(i),
+					  "ksm: record (1): NEW is present");
+				continue;
+			case KSM_CANDIDATE:
+				check_candidate(ksm_rec_item(rec), owner, addr);
+				break;
+			case KSM_MERGED:
+				check_merged(ksm_rec_item(rec), owner, addr);
+				break;
+			default:
+				break;
+			}
+			sum->records++;
+			items += ksm_rec_has_item(rec);
+			sum->unshared += ksm_rec_state(rec) == KSM_SETTLED ||
+					 ksm_rec_state(rec) == KSM_CANDIDATE;
+		}
+		cond_resched();
+	}
+	bytes += items * sizeof(struct ksm_rmap_item);
+	WARN_ONCE(bytes != owner->bytes, "ksm: owner has %lu bytes, not %lu",
+		  owner->bytes, bytes);
+	sum->items += items;
+	sum->bytes += bytes;
+}
+
+static void check_node(struct ksm_stable_node *node, struct ksm_stats *sum)
+{
+	struct ksm_rmap_item *item;
+	unsigned int count = 0;
+
+	hlist_for_each_entry(item, &node->items, link) {
+		WARN_ONCE(item->state != KSM_MERGED || item->node != node,
+			  "ksm: node lists an item of another");
+		count++;
+	}
+	WARN_ONCE(count != node->entry.count, "ksm: node counts %u items, not %u",
+		  node->entry.count, count);
+	sum->nodes++;
+	sum->shared += count > 0;
+	sum->sharing += count ? count - 1 : 0;
+	sum->bytes += sizeof(*node);
+}
+
+static void check_chain(struct ksm_chain *chain, struct ksm_stats *sum)
+{
+	struct ksm_stable_node *node;
+	bool full = false;
+	unsigned int count = 0;
+
+	list_for_each_entry(node, &chain->dups, entry.dup) {
+		bool room = node->entry.count < ksm_knobs.max_page_sharing;
+
+		WARN_ONCE(room && full, "ksm: stable tree (3): room behind full");
+		full |= !room;
+		WARN_ONCE(node->entry.kind != KSM_DUP ||
+			  node->entry.chain != chain ||
+			  node->entry.digest != chain->entry.digest ||
+			  node->entry.nid != chain->entry.nid,
+			  "ksm: stable tree (2): foreign dup");
+		check_node(node, sum);
+		count++;
+	}
+	WARN_ONCE(!count || count != chain->entry.count,
+		  "ksm: chain counts %u dups, not %u", chain->entry.count,
+		  count);
+	sum->chains++;
+	sum->dups += count;
+	sum->bytes += sizeof(*chain);
+}
+
+static void check_stable_tree(int nid, struct ksm_stats *sum)
+{
+	struct ksm_entry *entry;
+	u64 digest = 0;
+
+	for (entry = ksm_stable_from(nid, 0); entry;
+	     entry = ksm_stable_next(entry)) {
+		WARN_ONCE(entry->digest < digest, "ksm: stable tree (1): order");
+		WARN_ONCE(entry->nid != nid || entry->kind == KSM_DUP,
+			  "ksm: stable tree (2): stray entry");
+		digest = entry->digest;
+		if (entry->kind == KSM_CHAIN)
+			check_chain(ksm_entry_chain(entry), sum);
+		else
+			check_node(ksm_entry_node(entry), sum);
+		cond_resched();
+	}
+}
+
+static unsigned long check_unstable_tree(int nid)
+{
+	unsigned long count = 0;
+	struct rb_node *rb;
+	u64 digest = 0;
+
+	for (rb = rb_first(ksm_unstable_root(nid)); rb; rb = rb_next(rb)) {
+		struct ksm_rmap_item *item;
+
+		item = rb_entry(rb, struct ksm_rmap_item, rb);
+		WARN_ONCE(item->digest < digest, "ksm: unstable tree (1): order");
+		WARN_ONCE(item->state != KSM_CANDIDATE || item->nid != nid,
+			  "ksm: unstable tree: stray item");
+		digest = item->digest;
+		count++;
+		cond_resched();
+	}
+	return count;
+}
+
+#define COMPARE(field)							\
+	WARN_ONCE(sum.field != ksm_stats.field,				\
+		  "ksm: " #field " counted %lu, found %lu",		\
+		  ksm_stats.field, sum.field)
+
+/**
+ * ksm_check_all - recount everything
+ *
+ * Context: scan mutex; may sleep.
+ */
+void ksm_check_all(void)
+{
+	struct ksm_stats sum = {};
+	unsigned long candidates = 0;
+	int nid;
+
+	lockdep_assert_held(&ksm_scan_mutex);
+	ksm_registry_check(&sum);
+	for (nid = 0; nid < nr_node_ids; nid++) {
+		check_stable_tree(nid, &sum);
+		candidates += check_unstable_tree(nid);
+	}
+	COMPARE(records);
+	COMPARE(unshared);
+	COMPARE(shared);
+	COMPARE(sharing);
+	COMPARE(nodes);
+	COMPARE(items);
+	COMPARE(chains);
+	COMPARE(dups);
+	COMPARE(bytes);
+	WARN_ONCE(sum.items != candidates + sum.shared + sum.sharing,
+		  "ksm: %lu items, but %lu candidates and %lu merged",
+		  sum.items, candidates, sum.shared + sum.sharing);
+}

@@ -1,0 +1,819 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A page's way up the ladder (ksm.c), from its digest to its merge.
+ *
+ * A block of pages is first taken as far as can be under the mmap_lock that
+ * it was found under: digests, records, and merging with pages that are
+ * shared already (stable hits), in runs.
+ *
+ * A page A that meets a candidate B with its digest needs B's mm as well, and
+ * two mmap_locks are never held at once.  Such pages are set aside with a
+ * reference, A's mm is let go, and for each:
+ *  1. B's page is found in B's mm and compared with A's.
+ *  2. A stable node is made and put in its tree, then B's page made its page,
+ *     with B's item listed.  From here on, all is consistent.
+ *  3. Back in A's mm, A is a stable hit like any other.
+ * If step 3 fails, B is alone with its shared page: it is unshared again.
+ *
+ * What may have changed when A's or B's mm is taken up again: anything.  So
+ * the area is looked up anew, and merge.c checks that the PTE still maps the
+ * very page that we hold, which its reference keeps from being reused, and
+ * compares all bytes.  The trees change only under the scan mutex, which is
+ * held throughout.
+ *
+ * All state here is under the scan mutex.
+ */
+#include <linux/mmu_notifier.h>
+#include <linux/pagemap.h>
+#include <linux/swap.h>
+#include <asm/cacheflush.h>
+#include "internal.h"
+
+#define GFP_UNLOCKED	(GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN)
+#define GFP_LOCKED	(GFP_NOWAIT | __GFP_NOWARN)
+
+/**
+ * struct climber - a page that was set aside
+ * @addr: where it is
+ * @digest: what it was found with
+ * @page: the page, with a reference; NULL if it is part of a huge page
+ * @hit: its contents are in the stable tree now
+ * @twin_owner: not NULL: the mm of the page that was made a shared one for it
+ * @twin_addr: and where that is
+ */
+struct climber {
+	unsigned long	addr;
+	u64		digest;
+	struct page	*page;
+	bool		hit;
+	struct ksm_mm	*twin_owner;
+	unsigned long	twin_addr;
+};
+
+static struct climber aside[KSM_BLOCK_PAGES];
+static unsigned int nr_aside;
+
+static struct ksm_merge_op ops[KSM_RUN_OPS];
+static unsigned int nr_ops;
+
+/* Pages seen for the first time, or whose references are not all known */
+static bool wants_drain;
+
+/**
+ * ksm_climb_wants_drain - would draining the per-CPU LRU batches help?
+ *
+ * A page that waits in such a batch has a reference too many to be merged.
+ *
+ * Context: scan mutex.
+ * Return: true if it would; false until that is so again.
+ */
+bool ksm_climb_wants_drain(void)
+{
+	return xchg(&wants_drain, false);
+}
+
+/* ------------------------------------------------------------------ */
+/* Records                                                             */
+/* ------------------------------------------------------------------ */
+
+static void set_record(struct ksm_mm *owner, unsigned long addr, u64 rec)
+{
+	struct ksm_block *block = ksm_block_find(owner, addr);
+
+	if (!WARN_ON_ONCE(!block))
+		ksm_record_set(block, ksm_block_index(addr), rec);
+}
+
+static void set_volatile(struct ksm_mm *owner, unsigned long addr,
+			 unsigned int age, u64 digest)
+{
+	set_record(owner, addr, ksm_rec_plain(KSM_VOLATILE, age, 0, digest));
+}
+
+static u64 get_record(struct ksm_mm *owner, unsigned long addr)
+{
+	return ksm_record_get(ksm_block_find(owner, addr),
+			      ksm_block_index(addr));
+}
+
+static void forget(struct ksm_mm *owner, unsigned long addr)
+{
+	ksm_record_drop(owner, ksm_block_find(owner, addr),
+			ksm_block_index(addr), KSM_LOCK_TRY);
+}
+
+/* Take a page's item out of the unstable tree, leaving its record VOLATILE */
+static struct ksm_rmap_item *take_candidate(struct ksm_rmap_item *item,
+					    u64 digest)
+{
+	ksm_unstable_erase(item);
+	set_volatile(item->owner, item->address, 0, digest);
+	return item;
+}
+
+/* An item for a page that is to be merged: its own, or a new one */
+static struct ksm_rmap_item *item_for(struct ksm_mm *owner, unsigned long addr,
+				      u64 digest)
+{
+	u64 rec = get_record(owner, addr);
+
+	if (ksm_rec_state(rec) == KSM_CANDIDATE)
+		return take_candidate(ksm_rec_item(rec), digest);
+	return ksm_item_alloc(owner, addr, GFP_LOCKED);
+}
+
+/* ------------------------------------------------------------------ */
+/* Stable hits                                                         */
+/* ------------------------------------------------------------------ */
+
+/* The op that holds the lock of a node's page already, if any */
+static struct ksm_merge_op *op_on(struct ksm_stable_node *node)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr_ops; i++) {
+		if (ops[i].node == node && node)
+			return &ops[i];
+	}
+	return NULL;
+}
+
+static unsigned int ops_on(struct ksm_stable_node *node)
+{
+	unsigned int i, count = 0;
+
+	for (i = 0; i < nr_ops; i++)
+		count += ops[i].node == node;
+	return count;
+}
+
+/* Release what an op holds, and write down its outcome */
+static void finish_op(struct ksm_mm *owner, unsigned int i)
+{
+	struct ksm_merge_op *op = &ops[i];
+	bool shared_lock = false;
+	unsigned int j;
+
+	for (j = i + 1; j < nr_ops; j++)
+		shared_lock |= ops[j].kfolio == op->kfolio;
+	if (op->kfolio && !shared_lock)
+		folio_unlock(op->kfolio);
+	if (op->kfolio)
+		folio_put(op->kfolio);
+	put_page(op->page);
+
+	if (op->err == -EBUSY)
+		wants_drain = true;
+	if (op->err) {
+		ksm_item_free(op->item);
+	} else if (op->item) {
+		set_record(owner, op->addr,
+			   ksm_rec_listed(KSM_MERGED, op->item));
+	} else {
+		/* It maps the zero page now, of which nothing is kept */
+		forget(owner, op->addr);
+	}
+}
+
+/*
+ * Carry out the ops.  A secondary MMU loses all of the range it is told of, so
+ * it is told of neighbours only.
+ */
+static void flush_ops(struct ksm_mm *owner, struct vm_area_struct *vma)
+{
+	bool notify = mm_has_notifiers(owner->slot.mm);
+	unsigned int from, to, i;
+
+	for (from = 0; from < nr_ops; from = to) {
+		for (to = from + 1; to < nr_ops; to++) {
+			if (notify &&
+			    ops[to].addr != ops[to - 1].addr + PAGE_SIZE)
+				break;
+		}
+		ksm_merge_run(vma, &ops[from], to - from);
+	}
+	for (i = 0; i < nr_ops; i++)
+		finish_op(owner, i);
+	nr_ops = 0;
+}
+
+/* Get a node's page, locked, for one more op */
+static bool grab_shared(struct ksm_stable_node *node, struct folio **kfolio)
+{
+	struct ksm_merge_op *other = op_on(node);
+
+	if (!other)
+		return !ksm_node_grab(node, KSM_LOCK_TRY, kfolio);
+	*kfolio = other->kfolio;
+	folio_get(*kfolio);
+	return true;
+}
+
+/* Queue a stable hit; @node NULL is the zero page.  Takes over @page. */
+static void push_op(struct ksm_mm *owner, struct vm_area_struct *vma,
+		    unsigned long addr, struct page *page, u64 digest,
+		    struct ksm_stable_node *node)
+{
+	struct ksm_merge_op op = { .addr = addr, .page = page, .node = node };
+
+	if (nr_ops == KSM_RUN_OPS)
+		flush_ops(owner, vma);
+	if (node) {
+		if (!grab_shared(node, &op.kfolio))
+			goto out_page;
+		op.item = item_for(owner, addr, digest);
+		if (!op.item)
+			goto out_folio;
+	}
+	ops[nr_ops++] = op;
+	return;
+
+out_folio:
+	if (!op_on(node))
+		folio_unlock(op.kfolio);
+	folio_put(op.kfolio);
+out_page:
+	put_page(page);
+}
+
+/* Look for a page's contents in the stable tree, dropping what is stale */
+static enum ksm_found find_stable(struct page *page, u64 digest,
+				  struct ksm_stable_node **node)
+{
+	int nid = ksm_tree_nid(page_to_pfn(page));
+	enum ksm_found found;
+
+	while ((found = ksm_stable_find(nid, digest, ksm_node_compare, page,
+					node)) == KSM_STALE)
+		ksm_node_drop(*node);
+	/* A page that has just migrated waits for the sweep to place it */
+	if (found == KSM_FOUND && ksm_tree_nid(READ_ONCE((*node)->pfn)) != nid)
+		return KSM_RETRY;
+	return found;
+}
+
+/* The same, with the ops under way counted in */
+static enum ksm_found find_room(struct ksm_mm *owner,
+				struct vm_area_struct *vma, struct page *page,
+				u64 digest, struct ksm_stable_node **node)
+{
+	enum ksm_found found = find_stable(page, digest, node);
+
+	if (found == KSM_FOUND && (*node)->entry.count + ops_on(*node) >=
+				  ksm_knobs.max_page_sharing) {
+		flush_ops(owner, vma);
+		found = find_stable(page, digest, node);
+	}
+	return found;
+}
+
+/* ------------------------------------------------------------------ */
+/* Under the mmap_lock that the batch was found under                  */
+/* ------------------------------------------------------------------ */
+
+static void release(struct ksm_batch *batch, unsigned int index)
+{
+	put_page(batch->page[index]);
+	batch->page[index] = NULL;
+}
+
+/* Set a page aside.  Takes over the reference. */
+static void set_aside(struct ksm_batch *batch, unsigned int index,
+		      unsigned long addr, u64 digest)
+{
+	struct climber *climber = &aside[nr_aside++];
+
+	climber->addr = addr;
+	climber->digest = digest;
+	climber->page = batch->page[index];
+	climber->hit = false;
+	climber->twin_owner = NULL;
+	/* A split wants no reference but its own: look it up again then */
+	if (PageCompound(climber->page)) {
+		release(batch, index);
+		climber->page = NULL;
+	}
+}
+
+static void insert_candidate(struct ksm_rmap_item *item,
+			     struct ksm_unstable_pos *pos, struct page *page,
+			     u64 digest, bool huge)
+{
+	ksm_unstable_insert(item, pos, ksm_tree_nid(page_to_pfn(page)), digest);
+	item->pfn = page_to_pfn(page);
+	item->huge = huge;
+	item->streak = 0;
+	ksm_scan_restart_visits(item);
+	set_record(item->owner, item->address,
+		   ksm_rec_listed(KSM_CANDIDATE, item));
+}
+
+/* Rung 3, unstable tree: wait for a twin, or set the page aside for one */
+static void seek_twin(struct ksm_batch *batch, unsigned int index,
+		      unsigned long addr, u64 digest)
+{
+	struct page *page = batch->page[index];
+	struct ksm_unstable_pos pos;
+	struct ksm_rmap_item *twin, *item;
+
+	twin = ksm_unstable_first(&pos, ksm_tree_nid(page_to_pfn(page)),
+				  digest);
+	if (twin && twin->pfn != page_to_pfn(page)) {
+		set_aside(batch, index, addr, digest);
+		return;
+	}
+	/* The same frame, inherited by fork, is no twin */
+	if (!twin) {
+		item = ksm_item_alloc(batch->owner, addr, GFP_LOCKED);
+		if (item)
+			insert_candidate(item, &pos, page, digest,
+					 batch->huge & BIT_ULL(index));
+	}
+	release(batch, index);
+}
+
+/* A candidate was read again and is as it was, where it was? */
+static bool still_candidate(struct ksm_batch *batch, unsigned int index,
+			    u64 rec)
+{
+	struct ksm_rmap_item *item = ksm_rec_item(rec);
+	struct page *page = batch->page[index];
+
+	if (item->nid != ksm_tree_nid(page_to_pfn(page)))
+		return false;
+	item->pfn = page_to_pfn(page);
+	item->huge = batch->huge & BIT_ULL(index);
+	ksm_scan_restart_visits(item);
+	return true;
+}
+
+/* Rungs 3 and 4, for a page that has not changed since the last look */
+static void climb_unchanged(struct ksm_batch *batch, unsigned int index,
+			    unsigned long addr, u64 digest, u64 rec)
+{
+	struct page *page = batch->page[index];
+	struct ksm_stable_node *node = NULL;
+	enum ksm_found found;
+
+	if (READ_ONCE(ksm_knobs.use_zero_pages) && ksm_digest_is_zero(digest) &&
+	    !mm_forbids_zeropage(batch->owner->slot.mm))
+		found = KSM_FOUND;
+	else
+		found = find_room(batch->owner, batch->vma, page, digest,
+				  &node);
+
+	switch (found) {
+	case KSM_FOUND:
+		if (PageCompound(page))
+			set_aside(batch, index, addr, digest);
+		else
+			push_op(batch->owner, batch->vma, addr, page, digest,
+				node);
+		return;
+	case KSM_ABSENT:
+	case KSM_FULL:
+		if (ksm_rec_state(rec) == KSM_CANDIDATE) {
+			if (still_candidate(batch, index, rec))
+				break;
+			ksm_item_free(take_candidate(ksm_rec_item(rec),
+						     digest));
+		}
+		seek_twin(batch, index, addr, digest);
+		return;
+	default:
+		break;
+	}
+	release(batch, index);
+}
+
+static bool unchanged(u64 rec, u64 digest)
+{
+	switch (ksm_rec_state(rec)) {
+	case KSM_CANDIDATE:
+		return ksm_rec_item(rec)->digest == digest;
+	case KSM_VOLATILE:
+	case KSM_SETTLED:
+		return ksm_rec_same_digest(rec, digest);
+	default:
+		return false;
+	}
+}
+
+/* Rung 1: read a page */
+static void climb_page(struct ksm_batch *batch, struct ksm_block *block,
+		       unsigned int index)
+{
+	unsigned long addr = batch->base + index * PAGE_SIZE;
+	u64 rec = ksm_record_get(block, index);
+	struct page *page = batch->page[index];
+	unsigned int age = 0;
+	u64 digest;
+
+	/* A machine check here would be fatal; a pin may write any time */
+	if (PageHWPoison(page) || folio_maybe_dma_pinned(page_folio(page))) {
+		ksm_record_drop(batch->owner, block, index, KSM_LOCK_TRY);
+		release(batch, index);
+		return;
+	}
+	flush_anon_page(batch->vma, page, addr);
+	flush_dcache_page(page);
+	digest = ksm_digest_page(page);
+	if (unchanged(rec, digest)) {
+		climb_unchanged(batch, index, addr, digest, rec);
+		return;
+	}
+
+	switch (ksm_rec_state(rec)) {
+	case KSM_NEW:
+		wants_drain = true;
+		break;
+	case KSM_VOLATILE:
+	case KSM_SETTLED:
+		age = ksm_rec_age(rec) + 1;
+		break;
+	default:
+		/* Written to after it was listed, or replaced by another */
+		if (!ksm_record_drop(batch->owner, block, index,
+				     KSM_LOCK_TRY)) {
+			release(batch, index);
+			return;
+		}
+	}
+	ksm_record_set(block, index,
+		       ksm_rec_plain(KSM_VOLATILE, age, 0, digest));
+	release(batch, index);
+}
+
+/*
+ * A merged page that this mm got by fork, by mremap() or by swap-in: list it.
+ * Its node may get more items than max_page_sharing by that; it is mapped so
+ * often anyway.  The page lock keeps the node from changing hands.
+ */
+static void adopt(struct ksm_batch *batch, struct ksm_block *block,
+		  unsigned int index)
+{
+	unsigned long addr = batch->base + index * PAGE_SIZE;
+	struct folio *folio = page_folio(batch->page[index]);
+	struct ksm_stable_node *node;
+	struct ksm_rmap_item *item;
+	u64 rec = ksm_record_get(block, index);
+
+	if (ksm_rec_state(rec) == KSM_MERGED &&
+	    ksm_rec_item(rec)->node == ksm_folio_node(folio))
+		return;		/* it has just migrated */
+	/* Not with the page locked: its old node may be the same page's */
+	if (!ksm_record_drop(batch->owner, block, index, KSM_LOCK_TRY))
+		return;
+	item = ksm_item_alloc(batch->owner, addr, GFP_LOCKED);
+	if (!item)
+		return;
+	if (!folio_trylock(folio))
+		goto out_free;
+	node = ksm_folio_node(folio);
+	if (!node) {
+		folio_unlock(folio);
+		goto out_free;
+	}
+	ksm_item_list(item, node, batch->vma->anon_vma,
+		      linear_page_index(batch->vma, addr));
+	ksm_record_set(block, index, ksm_rec_listed(KSM_MERGED, item));
+	folio_unlock(folio);
+	return;
+
+out_free:
+	ksm_item_free(item);
+}
+
+/* No memory for records: let the pages go, the next pass will see them */
+static void give_up(struct ksm_batch *batch, u64 pages)
+{
+	for (; pages; pages &= pages - 1)
+		release(batch, __ffs64(pages));
+}
+
+/**
+ * ksm_climb_batch - take a batch as far as its own mm allows
+ * @batch: the batch; its page references are used up
+ *
+ * Pages may be left set aside, see ksm_climb_pending().
+ *
+ * Context: scan mutex, within ksm_mm_begin() since ksm_scan_step().
+ */
+void ksm_climb_batch(struct ksm_batch *batch)
+{
+	struct ksm_mm *owner = batch->owner;
+	struct ksm_block *block;
+	u64 left;
+
+	block = ksm_block_find(owner, batch->base);
+	for (left = batch->gone; left; left &= left - 1)
+		ksm_record_drop(owner, block, __ffs64(left), KSM_LOCK_TRY);
+
+	left = batch->read | batch->adopt;
+	if (left) {
+		block = ksm_block_reserve(owner, batch->base, left, GFP_LOCKED);
+		if (!block) {
+			give_up(batch, left);
+			return;
+		}
+	}
+	for (left = batch->adopt; left; left &= left - 1) {
+		adopt(batch, block, __ffs64(left));
+		release(batch, __ffs64(left));
+	}
+	for (left = batch->read; left; left &= left - 1)
+		climb_page(batch, block, __ffs64(left));
+	flush_ops(owner, batch->vma);
+	if (block && !block->present)
+		ksm_block_free(owner, block);
+	ksm_count_work(hweight64(batch->read), batch->skipped);
+}
+
+/**
+ * ksm_climb_pending - are pages set aside?
+ *
+ * Context: scan mutex.
+ * Return: true if ksm_climb_finish() has work.
+ */
+bool ksm_climb_pending(void)
+{
+	return nr_aside;
+}
+
+/* ------------------------------------------------------------------ */
+/* With no mmap_lock held                                              */
+/* ------------------------------------------------------------------ */
+
+enum pairing {
+	PAIR_MADE,	/* B's page is a shared page now */
+	PAIR_BEFORE,	/* A's contents sort before B's */
+	PAIR_AFTER,	/* and after */
+	PAIR_GONE,	/* B is no candidate any more */
+	PAIR_NOT_NOW,	/* A or B cannot be merged just now */
+};
+
+/* Find a page's place among the shared ones, and put a node for it there */
+static struct ksm_stable_node *new_node(struct page *page, u64 digest)
+{
+	struct ksm_chain *spare = ksm_chain_alloc(GFP_LOCKED);
+	struct ksm_stable_node *node, *obstacle;
+	enum ksm_found found = KSM_RETRY;
+
+	node = ksm_stable_node_alloc(digest, GFP_LOCKED);
+	if (node && spare) {
+		node->pfn = page_to_pfn(page);
+		while ((found = ksm_stable_insert(node,
+						  ksm_tree_nid(node->pfn),
+						  ksm_node_compare, page,
+						  &spare, &obstacle)) ==
+		       KSM_STALE)
+			ksm_node_drop(obstacle);
+	}
+	ksm_chain_free(spare);
+	if (found == KSM_FOUND)
+		return node;
+	ksm_stable_node_free(node);
+	return NULL;
+}
+
+/* Step 2: make B's page, which equals A's, a shared page */
+static enum pairing convert(struct vm_area_struct *vma,
+			    struct ksm_rmap_item *b, struct page *page_b)
+{
+	struct ksm_stable_node *node;
+	unsigned long addr = b->address;
+	struct ksm_mm *owner = b->owner;
+	u64 digest = b->digest;
+
+	if (ksm_page_split(page_b))
+		return PAIR_NOT_NOW;
+	node = new_node(page_b, digest);
+	if (!node)
+		return PAIR_NOT_NOW;
+	take_candidate(b, digest);
+	if (!ksm_merge_make(vma, addr, page_b, node, b)) {
+		set_record(owner, addr, ksm_rec_listed(KSM_MERGED, b));
+		return PAIR_MADE;
+	}
+	wants_drain = true;
+	ksm_stable_erase(node);
+	ksm_stable_node_free(node);
+	ksm_item_free(b);
+	return PAIR_GONE;
+}
+
+/* Compare A's page with B's, in B's mm */
+static enum pairing pair_in(struct vm_area_struct *vma,
+			    struct ksm_rmap_item *b, struct page *page_a)
+{
+	struct page *page_b = ksm_scan_page(vma, b->address);
+	enum pairing pairing = PAIR_GONE;
+	int order;
+
+	if (!page_b)
+		return pairing;
+	if (PageKsm(page_b) || PageHWPoison(page_b) ||
+	    b->nid != ksm_tree_nid(page_to_pfn(page_b)))
+		goto out;
+	pairing = PAIR_NOT_NOW;
+	if (page_a == page_b)
+		goto out;
+	flush_anon_page(vma, page_b, b->address);
+	flush_dcache_page(page_b);
+	order = ksm_page_cmp(page_a, page_b);
+	if (!order)
+		pairing = convert(vma, b, page_b);
+	else if (ksm_digest_page(page_b) != b->digest)
+		pairing = PAIR_GONE;
+	else
+		pairing = order < 0 ? PAIR_BEFORE : PAIR_AFTER;
+out:
+	put_page(page_b);
+	return pairing;
+}
+
+static enum pairing pair_with(struct ksm_rmap_item *b, struct page *page_a)
+{
+	enum pairing pairing = PAIR_GONE;
+	unsigned long addr = b->address;
+	struct ksm_mm *owner = b->owner;
+	struct vm_area_struct *vma;
+
+	if (ksm_mm_begin(owner)) {
+		vma = ksm_vma_at(owner->slot.mm, addr);
+		if (vma)
+			pairing = pair_in(vma, b, page_a);
+		ksm_mm_end(owner);
+	}
+	/* If B is still listed, it is not what it was listed as */
+	if (pairing == PAIR_GONE &&
+	    ksm_rec_state(get_record(owner, addr)) == KSM_CANDIDATE)
+		forget(owner, addr);
+	return pairing;
+}
+
+/*
+ * May A be merged, as far as can be told without its PTE?  If a reference is
+ * unaccounted for, making B a shared page would most likely be in vain.
+ */
+static bool worth_pairing(struct page *page)
+{
+	struct folio *folio = page_folio(page);
+
+	if (folio_ref_count(folio) <= folio_mapcount(folio) + 1 +
+				      folio_test_swapcache(folio))
+		return true;
+	wants_drain = true;
+	return false;
+}
+
+/* Step 1 for one page: true if it is to become a stable hit */
+static bool seek_partner(struct ksm_mm *owner, struct climber *a)
+{
+	int nid = ksm_tree_nid(page_to_pfn(a->page));
+	struct ksm_stable_node *node;
+	struct ksm_unstable_pos pos;
+	struct ksm_rmap_item *b;
+	enum ksm_found found;
+
+	if (READ_ONCE(ksm_knobs.use_zero_pages) && ksm_digest_is_zero(a->digest))
+		return true;
+	found = find_stable(a->page, a->digest, &node);
+	if (found == KSM_FOUND)
+		return true;
+	if (found == KSM_RETRY || !worth_pairing(a->page))
+		return false;
+
+	b = ksm_unstable_first(&pos, nid, a->digest);
+	while (b) {
+		a->twin_owner = b->owner;
+		a->twin_addr = b->address;
+		switch (pair_with(b, a->page)) {
+		case PAIR_MADE:
+			return true;
+		case PAIR_BEFORE:
+			b = ksm_unstable_next(&pos, b, a->digest, false);
+			break;
+		case PAIR_AFTER:
+			b = ksm_unstable_next(&pos, b, a->digest, true);
+			break;
+		case PAIR_GONE:
+			b = ksm_unstable_first(&pos, nid, a->digest);
+			break;
+		case PAIR_NOT_NOW:
+			a->twin_owner = NULL;
+			return false;
+		}
+	}
+	a->twin_owner = NULL;
+
+	b = ksm_item_alloc(owner, a->addr, GFP_UNLOCKED);
+	if (b) {
+		if (ksm_rec_state(get_record(owner, a->addr)) == KSM_VOLATILE)
+			insert_candidate(b, &pos, a->page, a->digest, false);
+		else
+			ksm_item_free(b);
+	}
+	return false;
+}
+
+/* Get a page that was part of a huge page, as a small one */
+static struct page *extract(struct ksm_mm *owner, unsigned long addr)
+{
+	struct vm_area_struct *vma;
+	struct page *page = NULL;
+
+	if (!ksm_mm_begin(owner))
+		return NULL;
+	vma = ksm_vma_at(owner->slot.mm, addr);
+	if (vma)
+		page = ksm_scan_page(vma, addr);
+	if (page && (PageKsm(page) || PageHWPoison(page) ||
+		     ksm_page_split(page))) {
+		put_page(page);
+		page = NULL;
+	}
+	ksm_mm_end(owner);
+	return page;
+}
+
+/* Step 3, for all that were set aside.  Uses up the references. */
+static void merge_hits(struct ksm_mm *owner)
+{
+	struct vm_area_struct *vma = NULL;
+	bool begun = ksm_mm_begin(owner);
+	struct ksm_stable_node *node;
+	unsigned int i;
+
+	for (i = 0; i < nr_aside; i++) {
+		struct climber *a = &aside[i];
+
+		if (!a->page)
+			continue;
+		if (begun && a->hit && (!vma || a->addr >= vma->vm_end)) {
+			if (vma)
+				flush_ops(owner, vma);
+			vma = ksm_vma_at(owner->slot.mm, a->addr);
+		}
+		node = NULL;
+		if (!begun || !a->hit || !vma || a->addr < vma->vm_start)
+			put_page(a->page);
+		else if (READ_ONCE(ksm_knobs.use_zero_pages) &&
+			 ksm_digest_is_zero(a->digest))
+			push_op(owner, vma, a->addr, a->page, a->digest, NULL);
+		else if (find_room(owner, vma, a->page, a->digest, &node) ==
+			 KSM_FOUND)
+			push_op(owner, vma, a->addr, a->page, a->digest, node);
+		else
+			put_page(a->page);
+	}
+	if (vma)
+		flush_ops(owner, vma);
+	if (begun)
+		ksm_mm_end(owner);
+}
+
+/* A shared page that nobody came to share costs its owner a fault for nothing */
+static void unshare_lone(struct ksm_mm *owner, unsigned long addr)
+{
+	u64 rec = get_record(owner, addr);
+	struct vm_area_struct *vma;
+
+	if (ksm_rec_state(rec) != KSM_MERGED ||
+	    ksm_rec_item(rec)->node->entry.count != 1 || !ksm_mm_begin(owner))
+		return;
+	vma = ksm_vma_at(owner->slot.mm, addr);
+	if (vma) {
+		unsigned long from = addr;
+
+		ksm_unshare_some(vma, &from, addr + PAGE_SIZE, UINT_MAX);
+	}
+	ksm_mm_end(owner);
+	forget(owner, addr);
+}
+
+/**
+ * ksm_climb_finish - take the pages that were set aside to their end
+ * @owner: the mm of the batch
+ *
+ * Context: scan mutex, no mmap_lock; may sleep.
+ */
+void ksm_climb_finish(struct ksm_mm *owner)
+{
+	unsigned int i;
+
+	for (i = 0; i < nr_aside; i++) {
+		struct climber *a = &aside[i];
+
+		if (!a->page)
+			a->page = extract(owner, a->addr);
+		if (a->page)
+			a->hit = seek_partner(owner, a);
+	}
+	merge_hits(owner);
+	for (i = 0; i < nr_aside; i++) {
+		if (aside[i].twin_owner)
+			unshare_lone(aside[i].twin_owner, aside[i].twin_addr);
+	}
+	nr_aside = 0;
+}

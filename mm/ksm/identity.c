@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Which stable node a merged page belongs to, and back.
+ *
+ * The page points to its node: folio->mapping holds the node's address and
+ * PAGE_MAPPING_KSM.  The node names the page's frame, but takes no reference
+ * to it: otherwise a page that its last user unmapped, or that reclaim wants,
+ * would stay until ksmd came along.  So the frame a node names may have been
+ * freed, and have become anything else.
+ *
+ * What makes it safe to look: a page frame always has a struct page (hotplug.c
+ * sees to that), and folio->mapping of an anonymous page is cleared only when
+ * it is freed (mm/page_alloc.c:free_pages_prepare()).  No other owner of a
+ * page ever stores the address of a live stable node there.  Hence, if
+ * mapping holds this node while we hold a reference, it is our page, and its
+ * contents are those it was merged with.
+ *
+ * Two things get in the way for a moment:
+ *  - Reclaim (mm/vmscan.c:__remove_mapping()) and migration
+ *    (mm/migrate.c:__folio_migrate_mapping()) freeze the reference count of a
+ *    page in the swap cache at 0.  A page that cannot be referenced and is in
+ *    the swap cache may come back; without the swap cache it is being freed.
+ *  - Migration moves the node to another page: ksm_folio_moved() below.
+ *
+ * Barriers.  Migration: [A] write node->pfn, smp_wmb, [B] old mapping changes,
+ * (later) [C] PG_swapcache of the old page is cleared.  ksm_node_grab(): read
+ * pfn, then mapping and swapcache; when they say "gone": smp_rmb, read pfn
+ * again.  Whoever saw [B] or [C] sees [A] too and starts over with the new
+ * page; so a node is never taken for stale because it was just moved.
+ */
+#include <linux/pagemap.h>
+#include <linux/processor.h>
+#include "internal.h"
+
+/*
+ * How often to look again for a page whose reference count is frozen.  The
+ * freezer runs for well under a microsecond, but it may have been preempted
+ * by us.
+ */
+#define FROZEN_TRIES	100
+
+static void *node_mapping(const struct ksm_stable_node *node)
+{
+	return (void *)((unsigned long)node | PAGE_MAPPING_KSM);
+}
+
+/**
+ * ksm_folio_node - the stable node of a merged page
+ * @folio: the page
+ *
+ * Context: the folio lock keeps the answer true.
+ * Return: the node; NULL if it has lost it, or is no merged page.
+ */
+struct ksm_stable_node *ksm_folio_node(const struct folio *folio)
+{
+	if (!folio_test_ksm(folio))
+		return NULL;
+	return (void *)((unsigned long)READ_ONCE(folio->mapping) &
+			~PAGE_MAPPING_FLAGS);
+}
+
+/**
+ * ksm_folio_attach - make an anonymous page a merged one
+ * @folio: the page, small and anonymous
+ * @node: its node, which names its frame
+ *
+ * Context: folio lock, and the lock of the page table that maps it with the
+ *	PTE taken out, as mm/rmap.c and mm/memory.c rely on either to see the
+ *	change (contract: folio_add_anon_rmap_ptes()).
+ */
+void ksm_folio_attach(struct folio *folio, struct ksm_stable_node *node)
+{
+	WRITE_ONCE(folio->mapping, node_mapping(node));
+}
+
+/**
+ * ksm_folio_detach - take a merged page's node away
+ * @folio: the page
+ *
+ * It stays a KSM page, which must not be mapped any more: one left in the swap
+ * cache is copied by ksm_might_need_to_copy() when it is wanted again.
+ *
+ * Context: folio lock.
+ */
+void ksm_folio_detach(struct folio *folio)
+{
+	WRITE_ONCE(folio->mapping, (void *)PAGE_MAPPING_KSM);
+}
+
+/**
+ * ksm_folio_moved - a merged page migrates
+ * @newfolio: to here; its mapping is set already
+ * @folio: from here
+ *
+ * Context: both folio locks.
+ */
+void ksm_folio_moved(struct folio *newfolio, struct folio *folio)
+{
+	struct ksm_stable_node *node = ksm_folio_node(folio);
+
+	if (!node)
+		return;
+	WRITE_ONCE(node->pfn, folio_pfn(newfolio));
+	/* [A] before [B]: pairs with the smp_rmb() in ksm_node_grab() */
+	smp_wmb();
+	ksm_folio_detach(folio);
+}
+
+static int lock_grabbed(struct folio *folio, enum ksm_lock_mode mode)
+{
+	if (mode == KSM_LOCK_WAIT)
+		folio_lock(folio);
+	else if (mode == KSM_LOCK_TRY && !folio_trylock(folio))
+		return -EBUSY;
+	return 0;
+}
+
+/* One look: 0, -EBUSY, -ESTALE, or -EAGAIN if the page is frozen */
+static int grab_pfn(struct ksm_stable_node *node, unsigned long pfn,
+		    enum ksm_lock_mode mode, struct folio **foliop)
+{
+	struct folio *folio = pfn_folio(pfn);
+	void *mapping = node_mapping(node);
+
+	if (READ_ONCE(folio->mapping) != mapping)
+		return -ESTALE;
+	if (!folio_try_get(folio))
+		return folio_test_swapcache(folio) ? -EAGAIN : -ESTALE;
+	if (READ_ONCE(folio->mapping) != mapping) {
+		folio_put(folio);
+		return -ESTALE;
+	}
+	if (lock_grabbed(folio, mode)) {
+		folio_put(folio);
+		return -EBUSY;
+	}
+	/* It may have migrated before we had the lock */
+	if (mode != KSM_LOCK_NONE && READ_ONCE(folio->mapping) != mapping) {
+		folio_unlock(folio);
+		folio_put(folio);
+		return -ESTALE;
+	}
+	*foliop = folio;
+	return 0;
+}
+
+/**
+ * ksm_node_grab - get the page of a stable node
+ * @node: the node
+ * @mode: whether to lock the page as well
+ * @foliop: where to put the page, referenced and perhaps locked
+ *
+ * Context: scan mutex, which keeps the node; may sleep for KSM_LOCK_WAIT.
+ * Return: 0; -ESTALE if the page has gone; -EBUSY if it cannot be had now.
+ */
+int ksm_node_grab(struct ksm_stable_node *node, enum ksm_lock_mode mode,
+		  struct folio **foliop)
+{
+	int tries = FROZEN_TRIES;
+	int err;
+
+	lockdep_assert_held(&ksm_scan_mutex);
+	do {
+		unsigned long pfn = READ_ONCE(node->pfn);
+
+		err = grab_pfn(node, pfn, mode, foliop);
+		if (err == -ESTALE) {
+			/* Pairs with the smp_wmb() in ksm_folio_moved() */
+			smp_rmb();
+			if (READ_ONCE(node->pfn) == pfn)
+				return -ESTALE;
+			err = -EAGAIN;
+		}
+		if (err != -EAGAIN)
+			return err;
+		cpu_relax();
+	} while (--tries);
+	return -EBUSY;
+}
+
+/**
+ * ksm_node_alive - does a stable node still have its page?
+ * @node: the node
+ *
+ * A cheaper question than ksm_node_grab(): one look at the struct page.
+ *
+ * Context: scan mutex, which keeps the node.
+ * Return: false if the page has gone for good; true if it is there, or was
+ *	until just now.
+ */
+bool ksm_node_alive(struct ksm_stable_node *node)
+{
+	unsigned long pfn, again = READ_ONCE(node->pfn);
+
+	lockdep_assert_held(&ksm_scan_mutex);
+	do {
+		pfn = again;
+		if (READ_ONCE(pfn_folio(pfn)->mapping) == node_mapping(node))
+			return true;
+		/* Pairs with the smp_wmb() in ksm_folio_moved() */
+		smp_rmb();
+		again = READ_ONCE(node->pfn);
+	} while (again != pfn);
+	return false;
+}
+
+/**
+ * ksm_node_compare - compare a page with the page of a stable node
+ * @node: the node
+ * @arg: the page, referenced by the caller: a ksm_compare_fn
+ *
+ * Context: scan mutex.
+ * Return: see enum ksm_order.
+ */
+enum ksm_order ksm_node_compare(struct ksm_stable_node *node, void *arg)
+{
+	struct folio *folio;
+	int order;
+
+	switch (ksm_node_grab(node, KSM_LOCK_NONE, &folio)) {
+	case 0:
+		break;
+	case -ESTALE:
+		return KSM_GONE;
+	default:
+		return KSM_BUSY;
+	}
+	if (folio_test_hwpoison(folio)) {
+		folio_put(folio);
+		return KSM_BUSY;
+	}
+	order = ksm_page_cmp(arg, folio_page(folio, 0));
+	folio_put(folio);
+	if (!order)
+		return KSM_SAME;
+	return order < 0 ? KSM_BEFORE : KSM_AFTER;
+}

@@ -1,0 +1,764 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Kernel Samepage Merging: the structures its files share, and who may touch
+ * them.  Design and guarantees: Documentation/mm/ksm.rst.
+ *
+ * Files are layered; calls go downwards only:
+ *
+ *   edge    ksm.c advice.c rmap.c hotplug.c sysfs.c
+ *   walk    unmerge.c climb.c scan.c registry.c
+ *   page    sweep.c sharing.c merge.c unshare.c identity.c
+ *   index   record.c stable_tree.c unstable_tree.c
+ *   sums    digest.c pace.c stats.c
+ *
+ * Lock legend.  Each field of a shared structure carries the letters of the
+ * rule that protects it:
+ *
+ *   I  set before the object is published, then constant
+ *   S  the scan mutex, ksm_scan_mutex
+ *   R  the registry lock in registry.c
+ *   F  written under the scan mutex and the lock of the merged folio (or with
+ *      that folio gone for good); read under either of the two
+ *   M  written under the lock of the merged folio by its migration; read
+ *      without a lock, the barriers are in identity.c
+ *   K  a knob: READ_ONCE and WRITE_ONCE, each value is valid at any moment
+ *
+ * Lock order: scan mutex > mmap_lock (one at a time) > folio lock (trylock
+ * only) > anon_vma > page-table lock.  The registry lock is innermost, but
+ * for the page-table lock, which is never held together with it.
+ */
+#ifndef _MM_KSM_INTERNAL_H
+#define _MM_KSM_INTERNAL_H
+
+#include <linux/bitops.h>
+#include <linux/ksm.h>
+#include <linux/list.h>
+#include <linux/mm.h>
+#include <linux/mutex.h>
+#include <linux/numa.h>
+#include <linux/rbtree.h>
+#include <linux/types.h>
+#include "../mm_slot.h"
+
+/* ------------------------------------------------------------------ */
+/* Page records                                                        */
+/* ------------------------------------------------------------------ */
+
+/**
+ * enum ksm_state - what is known of the page at one address
+ * @KSM_NEW: nothing; such a page has no record at all
+ * @KSM_VOLATILE: digested, and changed (or first seen) at the last look
+ * @KSM_SETTLED: unchanged, and no other frame was seen with its digest
+ * @KSM_CANDIDATE: unchanged and listed in the unstable tree by an rmap item
+ * @KSM_MERGED: listed by an rmap item on the stable node that it maps
+ */
+enum ksm_state {
+	KSM_NEW,
+	KSM_VOLATILE,
+	KSM_SETTLED,
+	KSM_CANDIDATE,
+	KSM_MERGED,
+};
+
+/*
+ * A record is one 64-bit word, as there is one for each page ever looked at.
+ * Its low bits are the state.  Without an rmap item the rest is:
+ *
+ *    63            24 23       8 7    3 2     0
+ *   | digest, 40 bits | frame tag | age | state |
+ *
+ * and with one (CANDIDATE, MERGED) it is the item's address, whose own low
+ * bits are zero.  Only the accessors in record.c and below know this.
+ */
+#define KSM_REC_STATE_BITS	3
+#define KSM_REC_AGE_BITS	5
+#define KSM_REC_TAG_BITS	16
+#define KSM_REC_DIGEST_BITS	40
+#define KSM_REC_AGE_MAX		((1U << KSM_REC_AGE_BITS) - 1)
+
+struct ksm_rmap_item;
+
+static inline enum ksm_state ksm_rec_state(u64 rec)
+{
+	return rec & (BIT(KSM_REC_STATE_BITS) - 1);
+}
+
+static inline bool ksm_rec_has_item(u64 rec)
+{
+	return ksm_rec_state(rec) >= KSM_CANDIDATE;
+}
+
+static inline struct ksm_rmap_item *ksm_rec_item(u64 rec)
+{
+	return (struct ksm_rmap_item *)(unsigned long)
+		(rec & ~(u64)(BIT(KSM_REC_STATE_BITS) - 1));
+}
+
+static inline unsigned int ksm_rec_age(u64 rec)
+{
+	return (rec >> KSM_REC_STATE_BITS) & KSM_REC_AGE_MAX;
+}
+
+static inline u16 ksm_rec_tag(u64 rec)
+{
+	return rec >> (KSM_REC_STATE_BITS + KSM_REC_AGE_BITS);
+}
+
+static inline u64 ksm_rec_digest(u64 rec)
+{
+	return rec >> (64 - KSM_REC_DIGEST_BITS);
+}
+
+static inline bool ksm_rec_same_digest(u64 rec, u64 digest)
+{
+	return ksm_rec_digest(rec) ==
+		(digest & (BIT_ULL(KSM_REC_DIGEST_BITS) - 1));
+}
+
+static inline u64 ksm_rec_plain(enum ksm_state state, unsigned int age,
+				u16 tag, u64 digest)
+{
+	return digest << (64 - KSM_REC_DIGEST_BITS) |
+		(u64)tag << (KSM_REC_STATE_BITS + KSM_REC_AGE_BITS) |
+		(u64)min(age, KSM_REC_AGE_MAX) << KSM_REC_STATE_BITS | state;
+}
+
+static inline u64 ksm_rec_listed(enum ksm_state state,
+				 struct ksm_rmap_item *item)
+{
+	return (u64)(unsigned long)item | state;
+}
+
+#define KSM_BLOCK_PAGES		64
+#define KSM_BLOCK_SIZE		(KSM_BLOCK_PAGES * PAGE_SIZE)
+#define KSM_BLOCK_MASK		(~(KSM_BLOCK_SIZE - 1))
+
+/**
+ * struct ksm_block - the records of up to 64 neighbouring pages
+ * @rb: S: node in ksm_mm.blocks, ordered by @base
+ * @base: I: address of the first page, a multiple of KSM_BLOCK_SIZE
+ * @present: S: which pages have a record
+ * @capacity: I: how many records @rec has room for
+ * @rec: S: the records, packed in the order of their pages
+ *
+ * Packed, so that an area with few pages in it stays cheap: the smallest
+ * block takes 64 bytes, a full one 8.75 bytes a page.
+ */
+struct ksm_block {
+	struct rb_node	rb;
+	unsigned long	base;
+	u64		present;
+	u8		capacity;
+	u64		rec[];
+};
+
+/**
+ * struct ksm_mm - a registered mm
+ * @slot: R: links into the registry; slot.mm is I, and mmgrab'ed
+ * @blocks: S: the page records
+ * @bytes: S: bytes taken by records and items; profit reads it unlocked
+ * @exiting: R: the mm passed ksm_exit(); its page tables are taboo
+ * @busy: R: KSM works on the page tables, holding mmap_lock for read
+ * @visited: R: KSM may hold a pointer to this; only the reaper may free it
+ * @known: S: link in the list of all entries with @visited set
+ */
+struct ksm_mm {
+	struct mm_slot	slot;
+	struct list_head known;
+	struct rb_root	blocks;
+	unsigned long	bytes;
+	bool		exiting;
+	bool		busy;
+	bool		visited;
+};
+
+/* ------------------------------------------------------------------ */
+/* The trees                                                           */
+/* ------------------------------------------------------------------ */
+
+enum ksm_entry_kind {
+	KSM_SINGLE,	/* a stable node, the only one with its contents */
+	KSM_CHAIN,	/* a chain, standing in the tree for its dups */
+	KSM_DUP,	/* a stable node on a chain */
+};
+
+struct ksm_chain;
+
+/**
+ * struct ksm_entry - what stable nodes and chains have in common
+ * @rb: S: node in the stable tree (SINGLE, CHAIN)
+ * @dup: S: link in ksm_chain.dups (DUP)
+ * @chain: S: the chain of a DUP
+ * @digest: I: digest of the contents, the key of the tree
+ * @count: F: rmap items on a node; S: dups on a chain
+ * @nid: S: which stable tree this is in
+ * @kind: S: which of the three this is
+ */
+struct ksm_entry {
+	union {
+		struct rb_node rb;
+		struct {
+			struct list_head dup;
+			struct ksm_chain *chain;
+		};
+	};
+	u64		digest;
+	unsigned int	count;
+	s16		nid;
+	u8		kind;
+};
+
+/**
+ * struct ksm_stable_node - one merged page
+ * @entry: see there
+ * @pfn: M: the page's frame; no reference to it is held, see identity.c
+ * @items: F: rmap items of the mappings of this page
+ */
+struct ksm_stable_node {
+	struct ksm_entry	entry;
+	unsigned long		pfn;
+	struct hlist_head	items;
+};
+
+/**
+ * struct ksm_chain - several merged pages with the same contents
+ * @entry: see there
+ * @dups: S: the nodes; those with room for another sharer come first
+ * @pruned: S: jiffies at which the chain was last tidied
+ */
+struct ksm_chain {
+	struct ksm_entry	entry;
+	struct list_head	dups;
+	unsigned long		pruned;
+};
+
+/**
+ * struct ksm_rmap_item - a page that is in one of the trees
+ * @owner: I: the mm it is mapped in
+ * @address: I: and where
+ * @state: S: KSM_CANDIDATE, KSM_MERGED, or KSM_NEW while in neither tree
+ * @visits_left: S: CANDIDATE: visits that may pass it over before it is read
+ * @streak: S: CANDIDATE: reads since which it has not changed
+ * @huge: S: CANDIDATE: read through a PMD, whose dirty bit says nothing of it
+ * @nid: S: CANDIDATE: which unstable tree it is in
+ * @rb: S: CANDIDATE: node of the unstable tree
+ * @digest: S: CANDIDATE: the key of the tree
+ * @pfn: S: CANDIDATE: the frame that was digested
+ * @link: F: MERGED: link in ksm_stable_node.items
+ * @node: F: MERGED: the node
+ * @anon_vma: F: MERGED: where the reverse walk finds the mappings
+ * @pgoff: F: MERGED: and at which page offset; unlike the address it
+ *	survives mremap()
+ */
+struct ksm_rmap_item {
+	struct ksm_mm		*owner;
+	unsigned long		address;
+	u8			state;
+	u8			visits_left;
+	u8			streak;
+	bool			huge;
+	s16			nid;
+	union {
+		struct {
+			struct rb_node	rb;
+			u64		digest;
+			unsigned long	pfn;
+		};
+		struct {
+			struct hlist_node	link;
+			struct ksm_stable_node	*node;
+			struct anon_vma		*anon_vma;
+			pgoff_t			pgoff;
+		};
+	};
+} __aligned(1 << KSM_REC_STATE_BITS);
+
+/* ------------------------------------------------------------------ */
+/* ksm.c: knobs and the scan mutex                                     */
+/* ------------------------------------------------------------------ */
+
+enum ksm_run {
+	KSM_RUN_STOP	= 0,
+	KSM_RUN_MERGE	= 1,
+	KSM_RUN_UNMERGE	= 2,
+};
+
+#define KSM_RUN_OFFLINE	4	/* added to what `run` shows during hot-remove */
+
+/**
+ * struct ksm_knobs - what an admin may set
+ * @run: S, K: see enum ksm_run
+ * @pages_to_scan: K: work of one batch, set by the admin or by the advisor
+ * @sleep_millisecs: K: rest between two batches
+ * @max_page_sharing: S: items a stable node may list
+ * @prune_millisecs: K: how often a chain is tidied
+ * @merge_across_nodes: S: one stable and unstable tree for all nodes?
+ * @use_zero_pages: K: merge zero-filled pages with the zero page?
+ * @smart_scan: K: pass over pages that cannot have changed?
+ */
+struct ksm_knobs {
+	unsigned int	run;
+	unsigned int	pages_to_scan;
+	unsigned int	sleep_millisecs;
+	unsigned int	max_page_sharing;
+	unsigned int	prune_millisecs;
+	bool		merge_across_nodes;
+	bool		use_zero_pages;
+	bool		smart_scan;
+};
+
+extern struct ksm_knobs ksm_knobs;
+extern struct mutex ksm_scan_mutex;
+
+void ksm_wake(void);
+void ksm_wake_sleeper(void);
+void ksm_scan_lock(void);
+void ksm_scan_unlock(void);
+int ksm_settings_lock(void);
+void ksm_settings_unlock(void);
+void ksm_pause(bool paused);
+bool ksm_paused(void);
+int ksm_set_run(unsigned int run);
+int ksm_set_merge_across_nodes(bool across);
+int ksm_set_max_page_sharing(unsigned int most);
+
+/* Which tree a page belongs to under the present merge_across_nodes */
+static inline int ksm_tree_nid(unsigned long pfn)
+{
+	lockdep_assert_held(&ksm_scan_mutex);
+	return ksm_knobs.merge_across_nodes ? 0 : pfn_to_nid(pfn);
+}
+
+/* ------------------------------------------------------------------ */
+/* digest.c                                                            */
+/* ------------------------------------------------------------------ */
+
+void ksm_digest_init(void);
+u64 ksm_digest_page(struct page *page);
+int ksm_page_cmp(struct page *a, struct page *b);
+bool ksm_digest_is_zero(u64 digest);
+u16 ksm_frame_tag(unsigned long pfn);
+
+/* ------------------------------------------------------------------ */
+/* pace.c                                                              */
+/* ------------------------------------------------------------------ */
+
+/* One page read costs this many units of work, one passed over costs one. */
+#define KSM_WORK_READ		32U
+#define KSM_WORK_SKIP		1U
+
+#define KSM_DEFAULT_PAGES	100U
+
+enum ksm_advisor_mode {
+	KSM_ADVISOR_NONE,
+	KSM_ADVISOR_SCAN_TIME,
+};
+
+/**
+ * struct ksm_advisor - the advisor's limits and its memory
+ * @mode: S, K: who sets pages_to_scan
+ * @max_cpu: K: percent of a CPU that ksmd may take
+ * @min_pages: K: lower limit of pages_to_scan
+ * @max_pages: K: upper limit of pages_to_scan
+ * @target_time: K: seconds that a full pass should take
+ * @advised: S: what was advised before limits, 0 if nothing was yet
+ */
+struct ksm_advisor {
+	enum ksm_advisor_mode	mode;
+	unsigned int		max_cpu;
+	unsigned long		min_pages;
+	unsigned long		max_pages;
+	unsigned long		target_time;
+	u64			advised;
+};
+
+extern struct ksm_advisor ksm_advisor;
+
+unsigned int ksm_advise(struct ksm_advisor *adv, unsigned int pages_now,
+			u64 pass_ms, u64 cpu_ms, unsigned int *cpu_percent);
+void ksm_advisor_set_mode(enum ksm_advisor_mode mode);
+void ksm_pace_pass_begin(void);
+void ksm_pace_pass_end(void);
+
+/* ------------------------------------------------------------------ */
+/* stats.c                                                             */
+/* ------------------------------------------------------------------ */
+
+/**
+ * struct ksm_stats - the system-wide counters, all S
+ * @scanned: pages read
+ * @skipped: pages passed over by smart_scan
+ * @full_scans: passes completed
+ * @records: page records
+ * @unshared: of these, those found unchanged but unique
+ * @shared: stable nodes that list an item
+ * @sharing: further items on them
+ * @nodes: stable nodes, listed or not
+ * @items: rmap items
+ * @chains: chains
+ * @dups: stable nodes on chains
+ * @bytes: memory taken by all the bookkeeping
+ */
+struct ksm_stats {
+	unsigned long	scanned;
+	unsigned long	skipped;
+	unsigned long	full_scans;
+	unsigned long	records;
+	unsigned long	unshared;
+	unsigned long	shared;
+	unsigned long	sharing;
+	unsigned long	nodes;
+	unsigned long	items;
+	unsigned long	chains;
+	unsigned long	dups;
+	unsigned long	bytes;
+};
+
+extern struct ksm_stats ksm_stats;
+
+void ksm_count_state(enum ksm_state from, enum ksm_state to);
+void ksm_count_item(struct ksm_mm *owner, int delta);
+void ksm_count_listed(struct ksm_mm *owner, unsigned int before, int delta);
+void ksm_count_block(struct ksm_mm *owner, long bytes);
+void ksm_count_node(int delta);
+void ksm_count_chain(int delta);
+void ksm_count_dup(int delta);
+void ksm_count_work(unsigned long read, unsigned long skipped);
+void ksm_count_pass(void);
+void ksm_count_reset_passes(void);
+long ksm_stat_volatile(void);
+long ksm_stat_profit(void);
+
+/* ------------------------------------------------------------------ */
+/* record.c                                                            */
+/* ------------------------------------------------------------------ */
+
+int ksm_record_init(void);
+struct ksm_block *ksm_block_find(struct ksm_mm *owner, unsigned long addr);
+struct ksm_block *ksm_block_from(struct ksm_mm *owner, unsigned long addr);
+struct ksm_block *ksm_block_next(struct ksm_block *block);
+struct ksm_block *ksm_block_reserve(struct ksm_mm *owner, unsigned long base,
+				    u64 wanted, gfp_t gfp);
+void ksm_block_free(struct ksm_mm *owner, struct ksm_block *block);
+u64 ksm_record_get(const struct ksm_block *block, unsigned int index);
+void ksm_record_set(struct ksm_block *block, unsigned int index, u64 rec);
+void ksm_record_clear(struct ksm_block *block, unsigned int index);
+struct ksm_rmap_item *ksm_item_alloc(struct ksm_mm *owner, unsigned long addr,
+				     gfp_t gfp);
+void ksm_item_free(struct ksm_rmap_item *item);
+
+static inline unsigned int ksm_block_index(unsigned long addr)
+{
+	return (addr / PAGE_SIZE) % KSM_BLOCK_PAGES;
+}
+
+/* ------------------------------------------------------------------ */
+/* stable_tree.c                                                       */
+/* ------------------------------------------------------------------ */
+
+/**
+ * enum ksm_order - how the contents sought compare with a stable node's
+ * @KSM_BEFORE: they sort before the node's
+ * @KSM_SAME: they are equal
+ * @KSM_AFTER: they sort after the node's
+ * @KSM_GONE: the node's page has gone: the node is stale
+ * @KSM_BUSY: the node's page cannot be looked at just now
+ */
+enum ksm_order {
+	KSM_BEFORE,
+	KSM_SAME,
+	KSM_AFTER,
+	KSM_GONE,
+	KSM_BUSY,
+};
+
+typedef enum ksm_order (*ksm_compare_fn)(struct ksm_stable_node *node,
+					 void *arg);
+
+/**
+ * enum ksm_found - the outcome of a look into the stable tree
+ * @KSM_FOUND: *node has the contents and room for another sharer
+ * @KSM_ABSENT: no node has these contents
+ * @KSM_FULL: all nodes with these contents have their share of sharers
+ * @KSM_STALE: *node is stale and in the way: drop it and look again
+ * @KSM_RETRY: *node could not be compared just now: look again later
+ */
+enum ksm_found {
+	KSM_FOUND,
+	KSM_ABSENT,
+	KSM_FULL,
+	KSM_STALE,
+	KSM_RETRY,
+};
+
+int ksm_stable_tree_init(void);
+struct ksm_stable_node *ksm_stable_node_alloc(u64 digest, gfp_t gfp);
+void ksm_stable_node_free(struct ksm_stable_node *node);
+struct ksm_chain *ksm_chain_alloc(gfp_t gfp);
+void ksm_chain_free(struct ksm_chain *chain);
+enum ksm_found ksm_stable_find(int nid, u64 digest, ksm_compare_fn compare,
+			       void *arg, struct ksm_stable_node **node);
+enum ksm_found ksm_stable_insert(struct ksm_stable_node *node, int nid,
+				 ksm_compare_fn compare, void *arg,
+				 struct ksm_chain **spare,
+				 struct ksm_stable_node **obstacle);
+void ksm_stable_erase(struct ksm_stable_node *node);
+void ksm_stable_room_changed(struct ksm_stable_node *node);
+void ksm_chain_tidy(struct ksm_chain *chain);
+struct ksm_entry *ksm_stable_from(int nid, u64 digest);
+struct ksm_entry *ksm_stable_next(struct ksm_entry *entry);
+bool ksm_stable_has_digest(int nid, u64 digest);
+
+static inline struct ksm_stable_node *ksm_entry_node(struct ksm_entry *entry)
+{
+	return container_of(entry, struct ksm_stable_node, entry);
+}
+
+static inline struct ksm_chain *ksm_entry_chain(struct ksm_entry *entry)
+{
+	return container_of(entry, struct ksm_chain, entry);
+}
+
+/* ------------------------------------------------------------------ */
+/* unstable_tree.c                                                     */
+/* ------------------------------------------------------------------ */
+
+/**
+ * struct ksm_unstable_pos - a place in an unstable tree
+ * @root: the tree
+ * @parent: the node above the place
+ * @link: the place
+ */
+struct ksm_unstable_pos {
+	struct rb_root	*root;
+	struct rb_node	*parent;
+	struct rb_node	**link;
+};
+
+int ksm_unstable_tree_init(void);
+struct ksm_rmap_item *ksm_unstable_first(struct ksm_unstable_pos *pos, int nid,
+					 u64 digest);
+struct ksm_rmap_item *ksm_unstable_next(struct ksm_unstable_pos *pos,
+					struct ksm_rmap_item *at, u64 digest,
+					bool after);
+void ksm_unstable_insert(struct ksm_rmap_item *item,
+			 struct ksm_unstable_pos *pos, int nid, u64 digest);
+void ksm_unstable_erase(struct ksm_rmap_item *item);
+struct rb_root *ksm_unstable_root(int nid);
+
+/* ------------------------------------------------------------------ */
+/* identity.c                                                          */
+/* ------------------------------------------------------------------ */
+
+enum ksm_lock_mode {
+	KSM_LOCK_NONE,	/* a reference only */
+	KSM_LOCK_TRY,	/* and the folio lock, if it can be had at once */
+	KSM_LOCK_WAIT,	/* and the folio lock, asleep if need be */
+};
+
+struct ksm_stable_node *ksm_folio_node(const struct folio *folio);
+void ksm_folio_attach(struct folio *folio, struct ksm_stable_node *node);
+void ksm_folio_detach(struct folio *folio);
+void ksm_folio_moved(struct folio *newfolio, struct folio *folio);
+int ksm_node_grab(struct ksm_stable_node *node, enum ksm_lock_mode mode,
+		  struct folio **foliop);
+bool ksm_node_alive(struct ksm_stable_node *node);
+enum ksm_order ksm_node_compare(struct ksm_stable_node *node, void *arg);
+
+/* ------------------------------------------------------------------ */
+/* merge.c                                                             */
+/* ------------------------------------------------------------------ */
+
+#define KSM_RUN_OPS	16	/* PTEs changed in one hold of their lock */
+
+/**
+ * struct ksm_merge_op - one PTE to be pointed at a shared page
+ * @addr: where it is
+ * @page: what it maps now, referenced once by the caller
+ * @kfolio: what it shall map, referenced and locked; NULL: the zero page
+ * @node: @kfolio's stable node
+ * @item: unlisted, to be put on @node
+ * @old: scratch: the PTE as it was
+ * @err: 0 or why it was not merged
+ */
+struct ksm_merge_op {
+	unsigned long		addr;
+	struct page		*page;
+	struct folio		*kfolio;
+	struct ksm_stable_node	*node;
+	struct ksm_rmap_item	*item;
+	pte_t			old;
+	int			err;
+};
+
+void ksm_merge_run(struct vm_area_struct *vma, struct ksm_merge_op *ops,
+		   unsigned int nr);
+int ksm_merge_make(struct vm_area_struct *vma, unsigned long addr,
+		   struct page *page, struct ksm_stable_node *node,
+		   struct ksm_rmap_item *item);
+int ksm_page_split(struct page *page);
+
+/* ------------------------------------------------------------------ */
+/* unshare.c                                                           */
+/* ------------------------------------------------------------------ */
+
+bool ksm_vma_suits(struct vm_area_struct *vma);
+struct vm_area_struct *ksm_vma_at(struct mm_struct *mm, unsigned long addr);
+int ksm_unshare_some(struct vm_area_struct *vma, unsigned long *from,
+		     unsigned long to, unsigned int most);
+int ksm_unshare_range(struct vm_area_struct *vma, unsigned long start,
+		      unsigned long end);
+
+/* ------------------------------------------------------------------ */
+/* sharing.c                                                           */
+/* ------------------------------------------------------------------ */
+
+void ksm_item_list(struct ksm_rmap_item *item, struct ksm_stable_node *node,
+		   struct anon_vma *anon_vma, pgoff_t pgoff);
+bool ksm_item_unlist(struct ksm_rmap_item *item, enum ksm_lock_mode mode);
+void ksm_item_drop_candidate(struct ksm_rmap_item *item);
+bool ksm_record_drop(struct ksm_mm *owner, struct ksm_block *block,
+		     unsigned int index, enum ksm_lock_mode mode);
+bool ksm_records_in(struct ksm_mm *owner, unsigned long from,
+		    unsigned long to);
+bool ksm_records_drop(struct ksm_mm *owner, unsigned long *from,
+		      unsigned long to, unsigned int most,
+		      enum ksm_lock_mode mode);
+void ksm_node_drop(struct ksm_stable_node *node);
+void ksm_candidates_drop(void);
+
+/* ------------------------------------------------------------------ */
+/* sweep.c                                                             */
+/* ------------------------------------------------------------------ */
+
+/**
+ * struct ksm_sweep - how far a sweep through the stable trees has come, all S
+ * @nid: the tree
+ * @digest: where in it to go on
+ */
+struct ksm_sweep {
+	int	nid;
+	u64	digest;
+};
+
+bool ksm_sweep(struct ksm_sweep *pos, unsigned int most);
+
+/* ------------------------------------------------------------------ */
+/* registry.c                                                          */
+/* ------------------------------------------------------------------ */
+
+enum ksm_cursor {
+	KSM_CURSOR_SCAN,
+	KSM_CURSOR_UNMERGE,
+	KSM_NR_CURSORS,
+};
+
+int ksm_registry_init(void);
+int ksm_registry_add(struct mm_struct *mm);
+void ksm_registry_exit(struct mm_struct *mm);
+struct ksm_mm *ksm_registry_next(enum ksm_cursor which);
+struct ksm_mm *ksm_registry_current(enum ksm_cursor which);
+void ksm_registry_leave(enum ksm_cursor which);
+void ksm_registry_rewind(enum ksm_cursor which, bool ahead);
+void ksm_registry_retire(struct ksm_mm *owner);
+bool ksm_registry_populated(void);
+bool ksm_registry_has_dead(void);
+struct ksm_mm *ksm_registry_dead(void);
+void ksm_registry_bury(struct ksm_mm *owner);
+unsigned long ksm_registry_bytes(struct mm_struct *mm);
+bool ksm_mm_begin(struct ksm_mm *owner);
+void ksm_mm_end(struct ksm_mm *owner);
+bool ksm_mm_should_end(struct ksm_mm *owner);
+
+/* ------------------------------------------------------------------ */
+/* scan.c                                                              */
+/* ------------------------------------------------------------------ */
+
+/**
+ * struct ksm_batch - what one look at a block of pages found, all S
+ * @owner: the mm
+ * @vma: the area, while mmap_lock is held
+ * @base: address of the block
+ * @gone: pages that have a record but are not there any more
+ * @adopt: pages that map a merged page that their record does not know
+ * @read: pages to be read; @page holds a reference for each
+ * @huge: those of @read that a PMD maps
+ * @skipped: pages passed over, in this block and in those before it
+ * @page: the pages of @adopt and @read
+ */
+struct ksm_batch {
+	struct ksm_mm		*owner;
+	struct vm_area_struct	*vma;
+	unsigned long		base;
+	u64			gone;
+	u64			adopt;
+	u64			read;
+	u64			huge;
+	unsigned int		skipped;
+	struct page		*page[KSM_BLOCK_PAGES];
+};
+
+/**
+ * enum ksm_step - what a step of the walk ended with
+ * @KSM_STEP_BATCH: a block of pages, perhaps with work
+ * @KSM_STEP_HOLE: there are no pages up to the cursor, but there are records
+ * @KSM_STEP_END: there are no pages up to the end of the address space
+ */
+enum ksm_step {
+	KSM_STEP_BATCH,
+	KSM_STEP_HOLE,
+	KSM_STEP_END,
+};
+
+enum ksm_step ksm_scan_step(struct ksm_mm *owner, unsigned long *cursor,
+			    unsigned int most, struct ksm_batch *batch);
+struct page *ksm_scan_page(struct vm_area_struct *vma, unsigned long addr);
+void ksm_scan_restart_visits(struct ksm_rmap_item *item);
+bool ksm_scan_mergeable(struct mm_struct *mm);
+
+/* ------------------------------------------------------------------ */
+/* climb.c                                                             */
+/* ------------------------------------------------------------------ */
+
+void ksm_climb_batch(struct ksm_batch *batch);
+bool ksm_climb_pending(void);
+void ksm_climb_finish(struct ksm_mm *owner);
+bool ksm_climb_wants_drain(void);
+
+/* ------------------------------------------------------------------ */
+/* unmerge.c, hotplug.c, sysfs.c, check.c                              */
+/* ------------------------------------------------------------------ */
+
+int ksm_unmerge_all(void);
+int ksm_forget_nodes(void);
+void ksm_reap(unsigned int most);
+
+#ifdef CONFIG_MEMORY_HOTREMOVE
+int ksm_hotplug_init(void);
+#else
+static inline int ksm_hotplug_init(void)
+{
+	return 0;
+}
+#endif
+
+#ifdef CONFIG_SYSFS
+int ksm_sysfs_init(void);
+#else
+static inline int ksm_sysfs_init(void)
+{
+	return 0;
+}
+#endif
+
+#ifdef CONFIG_KSM_DEBUG
+void ksm_check_all(void);
+void ksm_check_owner(struct ksm_mm *owner, struct ksm_stats *sum);
+void ksm_registry_check(struct ksm_stats *sum);
+#else
+static inline void ksm_check_all(void)
+{
+}
+#endif
+
+#endif /* _MM_KSM_INTERNAL_H */

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What the rest of mm/ asks about a merged page that is locked: who maps it,
+ * that it moves, and whether a swapped-in copy may be shared.
+ *
+ * Nothing here takes a lock of KSM's own.  The lock of the merged page keeps
+ * its node and the node's list of items (internal.h, letter F).
+ *
+ * Finding the mappings.  Each item names an anon_vma and a page offset.  In
+ * the interval tree of that anon_vma are the areas that may map the page: the
+ * one the item was made for, and those that fork copied from it, which no item
+ * may know yet.  In each of them the page sits at the offset's address.  The
+ * item's own address is of no use: the area of a fork parent may have been
+ * moved by mremap(), which changes the addresses and keeps the offset.  (An
+ * area that is mergeable is unshared before it is moved.)
+ *
+ * Looking up one offset, not all of the tree, is what keeps the anon_vma lock
+ * short where thousands of areas share an anon_vma.  Two items may lead to the
+ * same area: rmap_one() finds nothing to do there the second time.
+ */
+#include <linux/highmem.h>
+#include <linux/memcontrol.h>
+#include <linux/pagemap.h>
+#include <linux/rmap.h>
+#include <linux/sched/signal.h>
+#include <linux/swap.h>
+#include <linux/vmstat.h>
+#include "../internal.h"
+#include "internal.h"
+
+/* Like anon_vma_lock_read(), but does not wait if the walk does not want to */
+static bool lock_anon_vma(struct anon_vma *anon_vma,
+			  struct rmap_walk_control *rwc)
+{
+	if (anon_vma_trylock_read(anon_vma))
+		return true;
+	if (rwc->try_lock) {
+		rwc->contended = true;
+		return false;
+	}
+	anon_vma_lock_read(anon_vma);
+	return true;
+}
+
+/* Visit the areas that one item leads to; false ends the walk */
+static bool walk_item(struct folio *folio, struct ksm_rmap_item *item,
+		      struct rmap_walk_control *rwc)
+{
+	struct anon_vma *anon_vma = item->anon_vma;
+	struct anon_vma_chain *avc;
+	bool go_on = true;
+
+	if (!lock_anon_vma(anon_vma, rwc))
+		return false;
+	anon_vma_interval_tree_foreach(avc, &anon_vma->rb_root, item->pgoff,
+				       item->pgoff) {
+		struct vm_area_struct *vma = avc->vma;
+		unsigned long addr = vma_address(vma, item->pgoff, 1);
+
+		cond_resched();
+		if (addr == -EFAULT)
+			continue;
+		if (rwc->invalid_vma && rwc->invalid_vma(vma, rwc->arg))
+			continue;
+		go_on = rwc->rmap_one(folio, vma, addr, rwc->arg) &&
+			!(rwc->done && rwc->done(folio));
+		if (!go_on)
+			break;
+	}
+	anon_vma_unlock_read(anon_vma);
+	return go_on;
+}
+
+/**
+ * rmap_walk_ksm - visit all mappings of a merged page
+ * @folio: the page
+ * @rwc: what to do with each
+ *
+ * The contract is that of mm/rmap.c:rmap_walk().
+ *
+ * Context: folio lock; may sleep.
+ */
+void rmap_walk_ksm(struct folio *folio, struct rmap_walk_control *rwc)
+{
+	struct ksm_stable_node *node;
+	struct ksm_rmap_item *item;
+
+	if (WARN_ON_ONCE(!folio_test_locked(folio)))
+		return;
+	node = ksm_folio_node(folio);
+	if (!node)
+		return;
+	hlist_for_each_entry(item, &node->items, link) {
+		cond_resched();
+		if (!walk_item(folio, item, rwc))
+			return;
+	}
+}
+
+#ifdef CONFIG_MEMORY_FAILURE
+/* Is the page there still, and not just the area that once mapped it? */
+static bool maps_page(struct vm_area_struct *vma, unsigned long addr,
+		      struct page *page)
+{
+	struct page_vma_mapped_walk pvmw = {
+		.pfn		= page_to_pfn(page),
+		.nr_pages	= 1,
+		.vma		= vma,
+		.address	= addr,
+		.flags		= PVMW_SYNC,
+	};
+
+	if (!page_vma_mapped_walk(&pvmw))
+		return false;
+	page_vma_mapped_walk_done(&pvmw);
+	return true;
+}
+
+/* add_to_kill_ksm() sees to it that a process is reported but once */
+static void collect_task(struct task_struct *task, struct page *page,
+			 struct ksm_rmap_item *item, struct list_head *to_kill)
+{
+	struct anon_vma_chain *avc;
+
+	anon_vma_interval_tree_foreach(avc, &item->anon_vma->rb_root,
+				       item->pgoff, item->pgoff) {
+		struct vm_area_struct *vma = avc->vma;
+		unsigned long addr = vma_address(vma, item->pgoff, 1);
+
+		if (vma->vm_mm == task->mm && addr != -EFAULT &&
+		    maps_page(vma, addr, page))
+			add_to_kill_ksm(task, page, vma, to_kill, addr);
+	}
+}
+
+/**
+ * collect_procs_ksm - find the processes that map a merged page gone bad
+ * @folio: the page
+ * @page: the same
+ * @to_kill: the list to add them to
+ * @force_early: whether to report those that did not ask for it, too
+ *
+ * The contract is that of mm/memory-failure.c:collect_procs().
+ *
+ * Context: folio lock; the walk over the processes must not sleep.
+ */
+void collect_procs_ksm(struct folio *folio, struct page *page,
+		       struct list_head *to_kill, int force_early)
+{
+	struct ksm_stable_node *node = ksm_folio_node(folio);
+	struct ksm_rmap_item *item;
+
+	if (!node)
+		return;
+	hlist_for_each_entry(item, &node->items, link) {
+		struct task_struct *leader;
+
+		anon_vma_lock_read(item->anon_vma);
+		rcu_read_lock();
+		for_each_process(leader) {
+			struct task_struct *task;
+
+			task = task_early_kill(leader, force_early);
+			if (task)
+				collect_task(task, page, item, to_kill);
+		}
+		rcu_read_unlock();
+		anon_vma_unlock_read(item->anon_vma);
+	}
+}
+#endif /* CONFIG_MEMORY_FAILURE */
+
+#ifdef CONFIG_MIGRATION
+/**
+ * folio_migrate_ksm - a merged page migrates: take its node along
+ * @newfolio: to here; its mapping is set already
+ * @folio: from here
+ *
+ * Called by mm/migrate.c:folio_migrate_flags() before the old page loses
+ * PG_swapcache; identity.c says why.
+ *
+ * Context: both folio locks.
+ */
+void folio_migrate_ksm(struct folio *newfolio, struct folio *folio)
+{
+	ksm_folio_moved(newfolio, folio);
+}
+#endif
+
+/* May a page from the swap cache be mapped here as it is? */
+static bool fits(struct folio *folio, struct vm_area_struct *vma,
+		 unsigned long addr)
+{
+	struct anon_vma *anon_vma;
+
+	if (folio_test_large(folio))
+		return true;
+	/* A merged page finds its mappings by its node, unless all shall go */
+	if (folio_test_ksm(folio))
+		return ksm_folio_node(folio) &&
+		       READ_ONCE(ksm_knobs.run) != KSM_RUN_UNMERGE;
+	/* Any other by its anon_vma and index, if it ever had them */
+	anon_vma = folio_anon_vma(folio);
+	return !anon_vma ||
+	       (folio->index == linear_page_index(vma, addr) &&
+		anon_vma->root == vma->anon_vma->root);
+}
+
+static struct folio *copy_for(struct folio *folio, struct vm_area_struct *vma,
+			      unsigned long addr)
+{
+	struct folio *copy;
+
+	copy = vma_alloc_folio(GFP_HIGHUSER_MOVABLE, 0, vma, addr, false);
+	if (!copy)
+		return NULL;
+	if (mem_cgroup_charge(copy, vma->vm_mm, GFP_KERNEL)) {
+		folio_put(copy);
+		return NULL;
+	}
+	if (copy_mc_user_highpage(folio_page(copy, 0), folio_page(folio, 0),
+				  addr, vma)) {
+		folio_put(copy);
+		return ERR_PTR(-EHWPOISON);
+	}
+	folio_set_dirty(copy);
+	__folio_mark_uptodate(copy);
+	__folio_set_locked(copy);
+	count_vm_event(KSM_SWPIN_COPY);
+	return copy;
+}
+
+/**
+ * ksm_might_need_to_copy - the page to map for one found in the swap cache
+ * @folio: what was found
+ * @vma: the area it is wanted in
+ * @addr: and where
+ *
+ * What was merged before it went to swap may be wanted in areas that have no
+ * anon_vma in common, or at other offsets; mapped there as an ordinary page,
+ * the reverse walk would not find it.  Each of them gets its own copy.  ksmd
+ * will merge them again.
+ *
+ * Context: folio lock and a reference; mmap_lock or the lock of @vma.
+ * Return: @folio if it can be mapped; else a copy, locked, not yet on the LRU;
+ *	NULL if there is no memory; ERR_PTR(-EHWPOISON) if it cannot be read.
+ */
+struct folio *ksm_might_need_to_copy(struct folio *folio,
+				     struct vm_area_struct *vma,
+				     unsigned long addr)
+{
+	if (fits(folio, vma, addr))
+		return folio;
+	if (PageHWPoison(folio_page(folio, 0)))
+		return ERR_PTR(-EHWPOISON);
+	/* A failed read is the caller's to report */
+	if (!folio_test_uptodate(folio))
+		return folio;
+	return copy_for(folio, vma, addr);
+}

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The sweep: at the start of each pass, every stable node is looked at once,
+ * in slices.  One whose page has gone is dropped with its items, so that a
+ * record in state MERGED may be believed for the length of a pass.  One whose
+ * page has migrated is taken to the tree of its new node, if each node has
+ * its own.  A chain with one dup left becomes a single node again, but no
+ * sooner than stable_node_chains_prune_millisecs after the last look, as it
+ * may be about to grow again.
+ */
+#include <linux/jiffies.h>
+#include "internal.h"
+
+/*
+ * Move a node to the tree that its page belongs to.  Left where it is if that
+ * fails: it is found there by the next sweep, and not used meanwhile, since
+ * whoever finds it sees that its page is elsewhere.
+ */
+static void relocate(struct ksm_stable_node *node, int nid)
+{
+	struct ksm_stable_node *obstacle;
+	struct ksm_chain *spare;
+	enum ksm_found found;
+	struct folio *folio;
+
+	spare = ksm_chain_alloc(GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN);
+	if (!spare)
+		return;
+	if (ksm_node_grab(node, KSM_LOCK_NONE, &folio)) {
+		ksm_chain_free(spare);
+		return;
+	}
+	do {
+		found = ksm_stable_insert(node, nid, ksm_node_compare,
+					  folio_page(folio, 0), &spare,
+					  &obstacle);
+		if (found == KSM_STALE)
+			ksm_node_drop(obstacle);
+	} while (found == KSM_STALE);
+	folio_put(folio);
+	ksm_chain_free(spare);
+}
+
+static void sweep_node(struct ksm_stable_node *node)
+{
+	int nid;
+
+	if (!ksm_node_alive(node)) {
+		ksm_node_drop(node);
+		return;
+	}
+	nid = ksm_tree_nid(READ_ONCE(node->pfn));
+	if (nid != node->entry.nid)
+		relocate(node, nid);
+}
+
+static bool chain_is_due(const struct ksm_chain *chain)
+{
+	unsigned int wait = READ_ONCE(ksm_knobs.prune_millisecs);
+
+	return time_after_eq(jiffies, chain->pruned + msecs_to_jiffies(wait));
+}
+
+/* Returns how many nodes that was */
+static unsigned int sweep_chain(struct ksm_chain *chain)
+{
+	struct ksm_stable_node *node, *next;
+	unsigned int count = chain->entry.count;
+	unsigned int left = count;
+
+	/* With the last dup the chain goes, too */
+	list_for_each_entry_safe(node, next, &chain->dups, entry.dup) {
+		sweep_node(node);
+		if (--left == 0)
+			break;
+	}
+	return count;
+}
+
+static unsigned int sweep_entry(struct ksm_entry *entry)
+{
+	int nid = entry->nid;
+	u64 digest = entry->digest;
+	unsigned int count;
+
+	if (entry->kind != KSM_CHAIN) {
+		sweep_node(ksm_entry_node(entry));
+		return 1;
+	}
+	if (!chain_is_due(ksm_entry_chain(entry)))
+		return 1;
+	ksm_entry_chain(entry)->pruned = jiffies;
+	count = sweep_chain(ksm_entry_chain(entry));
+	/* Is the chain still there?  Perhaps an equal digest is; tidy that. */
+	entry = ksm_stable_from(nid, digest);
+	for (; entry && entry->digest == digest;) {
+		struct ksm_entry *next = ksm_stable_next(entry);
+
+		if (entry->kind == KSM_CHAIN)
+			ksm_chain_tidy(ksm_entry_chain(entry));
+		entry = next;
+	}
+	return count;
+}
+
+/**
+ * ksm_sweep - look at some stable nodes
+ * @pos: where to go on; zeroed for the first call
+ * @most: about how many nodes to look at
+ *
+ * All entries of one digest are done in one go, as the digest is what @pos
+ * remembers.
+ *
+ * Context: scan mutex; may sleep.
+ * Return: true if that was the last of them.
+ */
+bool ksm_sweep(struct ksm_sweep *pos, unsigned int most)
+{
+	unsigned int done = 0;
+
+	lockdep_assert_held(&ksm_scan_mutex);
+	for (; pos->nid < nr_node_ids; pos->nid++, pos->digest = 0) {
+		struct ksm_entry *entry;
+
+		entry = ksm_stable_from(pos->nid, pos->digest);
+		while (entry) {
+			struct ksm_entry *next = ksm_stable_next(entry);
+			u64 digest = entry->digest;
+
+			done += sweep_entry(entry);
+			cond_resched();
+			entry = next;
+			if (done >= most && entry && entry->digest != digest) {
+				pos->digest = entry->digest;
+				return false;
+			}
+		}
+	}
+	return true;
+}

@@ -1,0 +1,225 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Taking everything apart again: all of it when 2 is written to run, and what
+ * an exited mm left behind.
+ *
+ * Both work in slices, between which the scan mutex is free: ksmd does not
+ * scan then (run is not 1), but reaps, and an exit never waits for more than
+ * a slice.  The unmerger has a cursor of its own in the registry, and mms that
+ * are registered meanwhile are put ahead of it.
+ */
+#include <linux/pagemap.h>
+#include <linux/sched/signal.h>
+#include "internal.h"
+
+#define SLICE_FAULTS	64
+#define SLICE_RECORDS	512
+
+static void breathe(void)
+{
+	ksm_scan_unlock();
+	cond_resched();
+	ksm_scan_lock();
+}
+
+/*
+ * Unshare a slice of an mm.  Returns 1 if there is more, 0 if not, or an
+ * error.  @addr is where to go on.
+ */
+static int unmerge_slice(struct ksm_mm *owner, unsigned long *addr)
+{
+	struct vm_area_struct *vma;
+	unsigned int left = 1024;
+	int err = 0;
+
+	VMA_ITERATOR(vmi, owner->slot.mm, *addr);
+
+	for_each_vma(vmi, vma) {
+		if (!(vma->vm_flags & VM_MERGEABLE) || !vma->anon_vma)
+			continue;
+		*addr = max(*addr, vma->vm_start);
+		err = ksm_unshare_some(vma, addr, vma->vm_end, SLICE_FAULTS);
+		if (err || !--left || ksm_mm_should_end(owner))
+			return err ?: 1;
+	}
+	*addr = ULONG_MAX;
+	return 0;
+}
+
+static int unmerge_mm(struct ksm_mm *owner)
+{
+	unsigned long addr = 0;
+	int more = 1;
+
+	while (more > 0) {
+		/* An exiting mm takes its pages along; its records are reaped */
+		if (!ksm_mm_begin(owner))
+			return 0;
+		more = unmerge_slice(owner, &addr);
+		ksm_mm_end(owner);
+		if (more > 0) {
+			breathe();
+			/* Did it exit, and was it reaped, meanwhile? */
+			if (ksm_registry_current(KSM_CURSOR_UNMERGE) != owner)
+				return 0;
+		}
+	}
+	if (more)
+		return more;
+
+	addr = 0;
+	while (!ksm_records_drop(owner, &addr, ULONG_MAX, SLICE_RECORDS,
+				 KSM_LOCK_WAIT)) {
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		breathe();
+		if (ksm_registry_current(KSM_CURSOR_UNMERGE) != owner)
+			return 0;
+	}
+	return 0;
+}
+
+/*
+ * Drop a node that lists nothing any more.  Its page may still be there: in
+ * the swap cache, where it stays without a node and is copied when it is
+ * wanted; or mapped where we could not unshare it: by an mm that is exiting,
+ * or outside of mergeable areas by a fork parent.
+ */
+static int drop_node(struct ksm_stable_node *node)
+{
+	struct folio *folio;
+	int err;
+
+	err = ksm_node_grab(node, KSM_LOCK_WAIT, &folio);
+	if (err == -EBUSY)
+		return err;
+	if (!err) {
+		if (folio_mapped(folio))
+			err = -EBUSY;
+		else
+			ksm_folio_detach(folio);
+		folio_unlock(folio);
+		folio_put(folio);
+		if (err)
+			return err;
+	}
+	ksm_node_drop(node);
+	return 0;
+}
+
+static int drop_entry(struct ksm_entry *entry)
+{
+	struct ksm_stable_node *node, *next;
+	unsigned int left;
+	int err = 0;
+
+	if (entry->kind != KSM_CHAIN)
+		return drop_node(ksm_entry_node(entry));
+	left = entry->count;
+	list_for_each_entry_safe(node, next, &ksm_entry_chain(entry)->dups,
+				 entry.dup) {
+		if (drop_node(node))
+			err = -EBUSY;
+		if (--left == 0)	/* the chain may be gone */
+			break;
+	}
+	return err;
+}
+
+static int drop_all_nodes(void)
+{
+	int nid, err = 0;
+
+	for (nid = 0; nid < nr_node_ids; nid++) {
+		struct ksm_entry *entry = ksm_stable_from(nid, 0);
+
+		while (entry) {
+			struct ksm_entry *next = ksm_stable_next(entry);
+
+			if (drop_entry(entry))
+				err = -EBUSY;
+			cond_resched();
+			entry = next;
+		}
+	}
+	return err;
+}
+
+/**
+ * ksm_forget_nodes - drop all stable nodes, if nothing is shared any more
+ *
+ * Context: process, scan mutex; may sleep.
+ * Return: 0; -EBUSY if something is shared, or still mapped somewhere.
+ */
+int ksm_forget_nodes(void)
+{
+	lockdep_assert_held(&ksm_scan_mutex);
+	return ksm_stats.shared ? -EBUSY : drop_all_nodes();
+}
+
+/* Reap one slice of one mm; true if it is buried */
+static bool reap_slice(struct ksm_mm *owner, enum ksm_lock_mode mode)
+{
+	unsigned long addr = 0;
+
+	ksm_records_drop(owner, &addr, ULONG_MAX, SLICE_RECORDS, mode);
+	if (!RB_EMPTY_ROOT(&owner->blocks))
+		return false;
+	ksm_registry_bury(owner);
+	return true;
+}
+
+/**
+ * ksm_reap - free what exited mms have left
+ * @most: about how many slices to do
+ *
+ * A record whose page is locked stays for a later call.
+ *
+ * Context: ksmd, scan mutex; may sleep.
+ */
+void ksm_reap(unsigned int most)
+{
+	struct ksm_mm *owner;
+
+	while (most-- && (owner = ksm_registry_dead())) {
+		reap_slice(owner, KSM_LOCK_TRY);
+		cond_resched();
+	}
+}
+
+/* On behalf of a user, who wants them all gone */
+static int reap_all(void)
+{
+	struct ksm_mm *owner;
+
+	while ((owner = ksm_registry_dead())) {
+		reap_slice(owner, KSM_LOCK_WAIT);
+		if (fatal_signal_pending(current))
+			return -EINTR;
+		breathe();
+	}
+	return 0;
+}
+
+/**
+ * ksm_unmerge_all - unshare all that is shared, forget all that is known
+ *
+ * Context: process, scan mutex, dropped and taken again in between; may sleep.
+ * Return: 0; -ENOMEM; -ERESTARTSYS or -EINTR for a signal; -EBUSY if a shared
+ *	page is still mapped somewhere, try again.
+ */
+int ksm_unmerge_all(void)
+{
+	struct ksm_mm *owner;
+	int err = 0;
+
+	ksm_registry_rewind(KSM_CURSOR_UNMERGE, /* ahead = */ true);
+	while (!err && (owner = ksm_registry_next(KSM_CURSOR_UNMERGE)))
+		err = unmerge_mm(owner);
+	ksm_registry_rewind(KSM_CURSOR_UNMERGE, /* ahead = */ false);
+	if (!err)
+		err = reap_all();
+	if (!err)
+		err = drop_all_nodes();
+	return err;
+}

@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Giving mappings of merged pages a private page again, and the rule which
+ * areas may be merged at all.
+ *
+ * A page is unshared by the fault handler with FAULT_FLAG_UNSHARE: it copies
+ * the page as a write would, but leaves the PTE clean and read-only, so
+ * neither soft-dirty tracking nor userfaultfd nor PROT_NONE get in the way.
+ */
+#include <linux/dax.h>
+#include <linux/fs.h>
+#include <linux/pagewalk.h>
+#include <linux/sched/signal.h>
+#include <linux/swap.h>
+#include <linux/swapops.h>
+#include "internal.h"
+
+/**
+ * ksm_vma_suits - may the pages of an area be merged?
+ * @vma: the area
+ *
+ * Not memory that is shared on purpose, is no ordinary memory, or whose owner
+ * may drop it; not huge page pools; not what tags or keys make special.
+ * Shadow stacks are refused as well: there a read-only dirty PTE has a
+ * meaning of its own.
+ *
+ * Context: mmap_lock.
+ * Return: true if they may.
+ */
+bool ksm_vma_suits(struct vm_area_struct *vma)
+{
+	const unsigned long unfit = VM_SHARED | VM_MAYSHARE | VM_IO |
+		VM_PFNMAP | VM_MIXEDMAP | VM_DONTEXPAND | VM_HUGETLB |
+		VM_DROPPABLE | VM_SHADOW_STACK |
+#ifdef VM_SAO
+		VM_SAO |
+#endif
+#ifdef VM_SPARC_ADI
+		VM_SPARC_ADI |
+#endif
+		VM_NONE;
+
+	return !(vma->vm_flags & unfit) && !vma_is_dax(vma);
+}
+
+/**
+ * ksm_vma_at - the mergeable area at an address
+ * @mm: the mm
+ * @addr: the address
+ *
+ * Context: mmap_lock.
+ * Return: the area; NULL if there is none, or none that can hold pages.
+ */
+struct vm_area_struct *ksm_vma_at(struct mm_struct *mm, unsigned long addr)
+{
+	struct vm_area_struct *vma = vma_lookup(mm, addr);
+
+	if (!vma || !(vma->vm_flags & VM_MERGEABLE) ||
+	    !READ_ONCE(vma->anon_vma))
+		return NULL;
+	return vma;
+}
+
+/*
+ * Did KSM put this there?  A frame of which no struct page may be used, as a
+ * /dev/mem view of a merged page has it, was not put there by KSM.  A
+ * migration entry is looked through: it will become a PTE again.
+ */
+static bool pte_is_shared(struct vm_area_struct *vma, unsigned long addr,
+			  pte_t pte)
+{
+	struct page *page = NULL;
+
+	if (pte_present(pte)) {
+		if (is_ksm_zero_pte(pte))
+			return true;
+		page = vm_normal_page(vma, addr, pte);
+	} else if (!pte_none(pte)) {
+		swp_entry_t entry = pte_to_swp_entry(pte);
+
+		if (is_migration_entry(entry))
+			page = pfn_swap_entry_to_page(entry);
+	}
+	return page && PageKsm(page);
+}
+
+/* Stop at the first PTE that KSM shares, its address in *walk->private */
+static int find_shared_pte(pmd_t *pmd, unsigned long addr, unsigned long end,
+			   struct mm_walk *walk)
+{
+	pte_t *start, *pte;
+	spinlock_t *ptl;
+	int found = 0;
+
+	/* Nothing of ours is in a huge page; an unstable table will be seen */
+	if (pmd_trans_huge(pmdp_get_lockless(pmd)))
+		return 0;
+	start = pte_offset_map_lock(walk->mm, pmd, addr, &ptl);
+	if (!start)
+		return 0;
+	for (pte = start; addr < end; pte++, addr += PAGE_SIZE) {
+		if (pte_is_shared(walk->vma, addr, ptep_get(pte))) {
+			*(unsigned long *)walk->private = addr;
+			found = 1;
+			break;
+		}
+	}
+	pte_unmap_unlock(start, ptl);
+	return found;
+}
+
+static const struct mm_walk_ops find_shared_ops = {
+	.pmd_entry	= find_shared_pte,
+	.walk_lock	= PGWALK_RDLOCK,
+};
+
+static const struct mm_walk_ops find_shared_locked_ops = {
+	.pmd_entry	= find_shared_pte,
+	.walk_lock	= PGWALK_WRLOCK,
+};
+
+/*
+ * Unshare one page.  A fault may back out, say since a migration was under
+ * way; the caller looks again.  After poison, or when a file was truncated
+ * under a private mapping, there is nothing left that could be shared.
+ */
+static int unshare_page(struct vm_area_struct *vma, unsigned long *addr)
+{
+	vm_fault_t fault;
+
+	if (signal_pending(current))
+		return -ERESTARTSYS;
+	fault = handle_mm_fault(vma, *addr,
+				FAULT_FLAG_UNSHARE | FAULT_FLAG_REMOTE, NULL);
+	if (fault & VM_FAULT_OOM)
+		return -ENOMEM;
+	if (fault & VM_FAULT_ERROR)
+		*addr += PAGE_SIZE;
+	cond_resched();
+	return 0;
+}
+
+/**
+ * ksm_unshare_some - unshare some of what KSM shared in part of an area
+ * @vma: the area
+ * @from: from here; moved on as far as was done
+ * @to: to here
+ * @most: how many faults to cause at most
+ *
+ * Context: mmap_lock for read; may sleep.  A thread is interrupted by its
+ *	signals.
+ * Return: 0 if nothing shared is left; 1 if there may be more; -ENOMEM or
+ *	-ERESTARTSYS.
+ */
+int ksm_unshare_some(struct vm_area_struct *vma, unsigned long *from,
+		     unsigned long to, unsigned int most)
+{
+	while (*from < to &&
+	       walk_page_range_vma(vma, *from, to, &find_shared_ops, from) > 0) {
+		int err;
+
+		if (!most--)
+			return 1;
+		err = unshare_page(vma, from);
+		if (err)
+			return err;
+	}
+	*from = to;
+	return 0;
+}
+
+/**
+ * ksm_unshare_range - unshare all that KSM shared in part of an area
+ * @vma: the area
+ * @start: from here
+ * @end: to here
+ *
+ * For a caller that is about to clear VM_MERGEABLE: faults under the lock of
+ * the area alone are kept out, too.  Walks page tables, so that holes cost
+ * nothing.
+ *
+ * Context: mmap_lock for write; may sleep.  A thread is interrupted by its
+ *	signals.
+ * Return: 0; -ENOMEM or -ERESTARTSYS: then some pages are unshared, and the
+ *	rest is as it was.
+ */
+int ksm_unshare_range(struct vm_area_struct *vma, unsigned long start,
+		      unsigned long end)
+{
+	unsigned long addr = start;
+
+	mmap_assert_write_locked(vma->vm_mm);
+	vma_start_write(vma);
+	while (addr < end &&
+	       walk_page_range_vma(vma, addr, end, &find_shared_locked_ops,
+				   &addr) > 0) {
+		int err = unshare_page(vma, &addr);
+
+		if (err)
+			return err;
+	}
+	return 0;
+}
