@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0
+# Builds a Linux 6.12 kernel with this KSM, shows it, tests it. Sources, builds
+# and logs stay below $XDG_CACHE_HOME/ksm (~/.cache/ksm).
+
+scripts := tools/testing/ksm
+export KDIR SET
+# Every script has its own parallelism
+.NOTPARALLEL:
+MAKEFLAGS += --no-print-directory
+
+help:
+	@echo 'make kernel        build the kernel with our KSM'
+	@echo 'make run           boot it in QEMU and watch it merge real programs'
+	@echo 'make test          all tests (about half an hour on two processors)'
+	@echo 'make check         checkpatch, sparse, W=1 and kernel-doc on our files'
+	@echo 'make stock         build the stock kernel from the same configuration'
+	@echo 'make patch         write one patch for a pristine 6.12.y tree'
+	@echo 'make install-tree KDIR=/path/to/linux-6.12.y'
+	@echo '                   put our files into that tree'
+	@echo 'make clean         remove builds, trees and logs'
+	@echo
+	@echo 'KDIR=/path/to/linux-6.12.y   build from that tree (it is copied), not'
+	@echo '                             from the package linux-source-6.12'
+	@echo 'SET="KSM_DEBUG=n ..."        options over those of Kconfig.fragment'
+	@echo
+	@echo 'One program in the virtual machine: $(scripts)/vm.sh -- COMMAND'
+
+kernel:
+	@$(scripts)/tree.sh ksm
+	@$(scripts)/kernel.sh ksm
+
+stock:
+	@$(scripts)/tree.sh stock
+	@$(scripts)/kernel.sh stock
+
+run: kernel
+	@$(scripts)/run.sh ksm
+
+test:
+	@$(scripts)/test.sh
+
+check:
+	@$(scripts)/tree.sh ksm
+	@$(scripts)/check.sh
+
+patch:
+	@$(scripts)/patch.sh make
+
+install-tree:
+	@$(scripts)/patch.sh install "$(KDIR)"
+
+clean:
+	@$(scripts)/clean.sh
+
+.PHONY: help kernel stock run test check patch install-tree clean

@@ -1,0 +1,89 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+#
+# Static checks of our own files, without findings or not at all: checkpatch
+# --strict, sparse, W=1 and kernel-doc. Prints "ok NAME" or the findings and
+# "not ok NAME"; exit status 1 when there were any. Needs a prepared ksm tree.
+
+set -u
+. "$(dirname "$0")/common.sh"
+. "$here/overlay.sh"
+
+# Configured as the test kernel is, but compiled with all warnings
+out=$ksm/check
+failed=0
+
+verdict() {
+	local name=$1 findings=$2
+	if [ -z "$findings" ]; then
+		say "ok $name"
+	else
+		sed 's/^/  | /' <<<"$findings" | head -n 60
+		say "not ok $name"
+		failed=1
+	fi
+}
+
+sources() { overlay_files | grep -E '\.[ch]$'; }
+
+# Trace headers are not C to checkpatch, in any subsystem
+run_checkpatch() {
+	local checkpatch="perl scripts/checkpatch.pl --strict --terse --no-summary --quiet"
+	cd "$ksm" || return
+	sources | grep -v '^include/trace/' | xargs $checkpatch -f
+	$checkpatch -f "$here/opt-in.c"
+	find "$top/patches" -name '*.patch' -exec $checkpatch --no-signoff {} +
+} 2>&1
+
+kmake() {
+	make -C "$ksm" O=check CC="ccache gcc" HOSTCC="ccache gcc" -j"$(nproc)" "$@"
+}
+
+prepare_build() {
+	mkdir -p "$out"
+	cmp -s "$ksm/build/.config" "$out/.config-of-build" && return 0
+	cp "$ksm/build/.config" "$out/.config" &&
+		kmake olddefconfig prepare &&
+		cp "$ksm/build/.config" "$out/.config-of-build"
+}
+
+# Findings of compiler and sparse in our files, whatever file includes them
+compiler_findings() {
+	grep -E '(warning|error):' "$1" | sed 's,^\.\./,,' |
+		grep -E '^(mm/ksm|include/linux/ksm|include/trace/events/ksm)' | sort -u
+	grep -E '^make.*\*\*\*' "$1"
+}
+
+run_compiler() {
+	local name=$1
+	shift
+	find "$out/mm/ksm" "$out/mm/ksm.o" -name '*.o' -delete 2>/dev/null
+	kmake "$@" mm/ksm.o mm/ksm/ >"$logs/check-$name.log" 2>&1
+	compiler_findings "$logs/check-$name.log"
+}
+
+run_kernel_doc() {
+	(cd "$ksm" && sources | grep -E '^(mm|include/linux)/' |
+		xargs perl scripts/kernel-doc -none -Wall) 2>&1
+}
+
+# Every test program of ours has its line in the folder's Makefile
+run_listed() {
+	local file
+	for file in "$top"/tools/testing/selftests/mm/ksm_*.c; do
+		file=$(basename "$file" .c)
+		grep -qE "^TEST_GEN_FILES \+?= $file\$" \
+			"$ksm/tools/testing/selftests/mm/Makefile" ||
+			say "$file is not in tools/testing/selftests/mm/Makefile"
+	done
+}
+
+"$here/packages.sh" build test || exit 1
+mkdir -p "$logs"
+verdict checkpatch "$(run_checkpatch)"
+logged "$logs/check-prepare.log" prepare_build || verdict prepare "see above"
+verdict W=1 "$(run_compiler W1 W=1)"
+verdict sparse "$(run_compiler sparse C=2)"
+verdict kernel-doc "$(run_kernel_doc)"
+verdict 'selftests Makefile' "$(run_listed)"
+exit $failed
