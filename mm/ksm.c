@@ -54,6 +54,7 @@
 #define SLICE_RECORDS	512	/* records dropped, likewise */
 #define SLICE_DEAD	16	/* exited mms visited in a batch */
 #define REAP_MSECS	20	/* rest, if there is nothing to do but reap */
+#define IDLE_MSECS	1000	/* rest, if nodes wait for their page to go */
 
 DEFINE_MUTEX(ksm_scan_mutex);
 
@@ -210,7 +211,6 @@ static unsigned int batch_work(void)
 /* Go on in an mm, for as long as its mmap_lock may be held */
 static unsigned int scan_mm(struct ksm_mm *owner, unsigned int budget)
 {
-	unsigned long from;
 	unsigned int work = KSM_WORK_SKIP;
 	enum ksm_step step;
 
@@ -219,12 +219,11 @@ static unsigned int scan_mm(struct ksm_mm *owner, unsigned int budget)
 		return work;
 	}
 	do {
-		from = place.addr;
 		step = ksm_scan_step(owner, &place.addr, budget, &batch);
-		if (step == KSM_STEP_BATCH) {
+		ksm_count_work(hweight64(batch.read), batch.skipped);
+		work += batch_work();
+		if (step == KSM_STEP_BATCH)
 			ksm_climb_batch(&batch);
-			work += batch_work();
-		}
 	} while (step == KSM_STEP_BATCH && work < budget &&
 		 !ksm_climb_pending() && !ksm_mm_should_end(owner));
 
@@ -235,7 +234,7 @@ static unsigned int scan_mm(struct ksm_mm *owner, unsigned int budget)
 	if (ksm_climb_pending())
 		ksm_climb_finish(owner);
 	if (step == KSM_STEP_HOLE)
-		enter_hole(from, /* last = */ false);
+		enter_hole(batch.hole, /* last = */ false);
 	else if (step == KSM_STEP_END)
 		enter_hole(place.addr, /* last = */ true);
 	return work;
@@ -299,6 +298,24 @@ static bool may_scan(void)
 	       ksm_registry_populated();
 }
 
+/*
+ * A node whose last mapper exits outlives its items by a moment, until the page
+ * is freed; without a pass, nobody would come by to drop it.
+ */
+static bool may_tidy(void)
+{
+	return READ_ONCE(ksm_stats.nodes) > READ_ONCE(ksm_stats.shared);
+}
+
+/* Sweep a slice, outside of any pass */
+static void tidy(void)
+{
+	static struct ksm_sweep idle_sweep;	/* S */
+
+	if (ksm_sweep(&idle_sweep, SLICE_NODES))
+		memset(&idle_sweep, 0, sizeof(idle_sweep));
+}
+
 static bool has_work(void)
 {
 	return may_scan() || ksm_registry_has_dead() || kthread_should_stop();
@@ -314,6 +331,9 @@ static void rest(void)
 			msecs_to_jiffies(msecs));
 	else if (ksm_registry_has_dead())
 		schedule_timeout_interruptible(msecs_to_jiffies(REAP_MSECS));
+	else if (may_tidy())
+		wait_event_freezable_timeout(work_wait, has_work(),
+					     msecs_to_jiffies(IDLE_MSECS));
 	else
 		wait_event_freezable(work_wait, has_work());
 }
@@ -328,6 +348,8 @@ static int ksmd(void *unused)
 		ksm_reap(SLICE_DEAD);
 		if (may_scan())
 			do_batch();
+		else if (may_tidy())
+			tidy();
 		ksm_scan_unlock();
 		try_to_freeze();
 		rest();

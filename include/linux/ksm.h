@@ -18,6 +18,7 @@
 int ksm_madvise(struct vm_area_struct *vma, unsigned long start,
 		unsigned long end, int advice, unsigned long *vm_flags);
 void ksm_add_vma(struct vm_area_struct *vma);
+vm_flags_t ksm_vma_flags(struct mm_struct *mm, vm_flags_t vm_flags);
 int ksm_enable_merge_any(struct mm_struct *mm);
 int ksm_disable_merge_any(struct mm_struct *mm);
 int ksm_disable(struct mm_struct *mm);
@@ -60,6 +61,13 @@ static inline void ksm_might_unmap_zero_page(struct mm_struct *mm, pte_t pte)
 	atomic_long_dec(&ksm_zero_pages);
 }
 
+/* Fork copies a PTE of the zero page; as above. */
+static inline void ksm_might_copy_zero_page(struct mm_struct *child, pte_t pte)
+{
+	if (is_ksm_zero_pte(pte))
+		ksm_map_zero_page(child);
+}
+
 static inline long mm_ksm_zero_pages(struct mm_struct *mm)
 {
 	return atomic_long_read(&mm->ksm_zero_pages);
@@ -67,14 +75,18 @@ static inline long mm_ksm_zero_pages(struct mm_struct *mm)
 
 /*
  * A child's mm begins as a copy of its parent's, counters included.  Nothing
- * is listed for the child yet; the zero pages it did inherit.  Registering it
- * is tried but once: without memory for that it is just not merged.
+ * is listed for the child yet, and no PTE copied.
  */
-static inline void ksm_fork(struct mm_struct *mm, struct mm_struct *oldmm)
+static inline void ksm_mm_init(struct mm_struct *mm)
 {
 	mm->ksm_merging_pages = 0;
 	mm->ksm_rmap_items = 0;
-	atomic_long_add(mm_ksm_zero_pages(mm), &ksm_zero_pages);
+	atomic_long_set(&mm->ksm_zero_pages, 0);
+}
+
+/* Tried but once: without memory for it, the child is just not merged. */
+static inline void ksm_fork(struct mm_struct *mm, struct mm_struct *oldmm)
+{
 	if (test_bit(MMF_VM_MERGEABLE, &oldmm->flags))
 		__ksm_enter(mm);
 }
@@ -97,9 +109,23 @@ static inline void ksm_add_vma(struct vm_area_struct *vma)
 {
 }
 
+static inline vm_flags_t ksm_vma_flags(struct mm_struct *mm,
+				       vm_flags_t vm_flags)
+{
+	return vm_flags;
+}
+
 static inline int ksm_disable(struct mm_struct *mm)
 {
 	return 0;
+}
+
+static inline void ksm_mm_init(struct mm_struct *mm)
+{
+}
+
+static inline void ksm_might_copy_zero_page(struct mm_struct *child, pte_t pte)
+{
 }
 
 static inline void ksm_fork(struct mm_struct *mm, struct mm_struct *oldmm)

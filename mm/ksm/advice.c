@@ -119,6 +119,24 @@ void ksm_add_vma(struct vm_area_struct *vma)
 }
 
 /**
+ * ksm_vma_flags - the flags of a new anonymous area
+ * @mm: the mm it is made in
+ * @vm_flags: its flags otherwise
+ *
+ * Tells beforehand what ksm_add_vma() is going to do, so that the new area can
+ * be merged with its neighbours.
+ *
+ * Context: mmap_lock for write.
+ * Return: the flags, with VM_MERGEABLE if all of the mm is to be merged.
+ */
+vm_flags_t ksm_vma_flags(struct mm_struct *mm, vm_flags_t vm_flags)
+{
+	if (test_bit(MMF_VM_MERGE_ANY, &mm->flags) && ksm_flags_suit(vm_flags))
+		vm_flags |= VM_MERGEABLE;
+	return vm_flags;
+}
+
+/**
  * ksm_enable_merge_any - offer all memory of a process, now and later
  * @mm: its mm
  *

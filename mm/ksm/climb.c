@@ -37,7 +37,8 @@
  * @addr: where it is
  * @digest: what it was found with
  * @page: the page, with a reference; NULL if it is part of a huge page
- * @hit: its contents are in the stable tree now
+ * @hit: it is to become a stable hit; of @node, or the zero page if that is NULL
+ * @node: the node that has room for it
  * @twin_owner: not NULL: the mm of the page that was made a shared one for it
  * @twin_addr: and where that is
  */
@@ -46,6 +47,7 @@ struct climber {
 	u64		digest;
 	struct page	*page;
 	bool		hit;
+	struct ksm_stable_node *node;
 	struct ksm_mm	*twin_owner;
 	unsigned long	twin_addr;
 };
@@ -84,10 +86,10 @@ static void set_record(struct ksm_mm *owner, unsigned long addr, u64 rec)
 		ksm_record_set(block, ksm_block_index(addr), rec);
 }
 
-static void set_volatile(struct ksm_mm *owner, unsigned long addr,
-			 unsigned int age, u64 digest)
+static u64 volatile_record(unsigned int age, struct page *page, u64 digest)
 {
-	set_record(owner, addr, ksm_rec_plain(KSM_VOLATILE, age, 0, digest));
+	return ksm_rec_plain(KSM_VOLATILE, age,
+			     ksm_frame_tag(page_to_pfn(page)), digest);
 }
 
 static u64 get_record(struct ksm_mm *owner, unsigned long addr)
@@ -104,21 +106,22 @@ static void forget(struct ksm_mm *owner, unsigned long addr)
 
 /* Take a page's item out of the unstable tree, leaving its record VOLATILE */
 static struct ksm_rmap_item *take_candidate(struct ksm_rmap_item *item,
-					    u64 digest)
+					    struct page *page, u64 digest)
 {
 	ksm_unstable_erase(item);
-	set_volatile(item->owner, item->address, 0, digest);
+	set_record(item->owner, item->address,
+		   volatile_record(0, page, digest));
 	return item;
 }
 
 /* An item for a page that is to be merged: its own, or a new one */
 static struct ksm_rmap_item *item_for(struct ksm_mm *owner, unsigned long addr,
-				      u64 digest)
+				      struct page *page, u64 digest)
 {
 	u64 rec = get_record(owner, addr);
 
 	if (ksm_rec_state(rec) == KSM_CANDIDATE)
-		return take_candidate(ksm_rec_item(rec), digest);
+		return take_candidate(ksm_rec_item(rec), page, digest);
 	return ksm_item_alloc(owner, addr, GFP_LOCKED);
 }
 
@@ -221,7 +224,7 @@ static void push_op(struct ksm_mm *owner, struct vm_area_struct *vma,
 	if (node) {
 		if (!grab_shared(node, &op.kfolio))
 			goto out_page;
-		op.item = item_for(owner, addr, digest);
+		op.item = item_for(owner, addr, page, digest);
 		if (!op.item)
 			goto out_folio;
 	}
@@ -287,6 +290,7 @@ static void set_aside(struct ksm_batch *batch, unsigned int index,
 	climber->digest = digest;
 	climber->page = batch->page[index];
 	climber->hit = false;
+	climber->node = NULL;
 	climber->twin_owner = NULL;
 	/* A split wants no reference but its own: look it up again then */
 	if (PageCompound(climber->page)) {
@@ -375,7 +379,7 @@ static void climb_unchanged(struct ksm_batch *batch, unsigned int index,
 		if (ksm_rec_state(rec) == KSM_CANDIDATE) {
 			if (still_candidate(batch, index, rec))
 				break;
-			ksm_item_free(take_candidate(ksm_rec_item(rec),
+			ksm_item_free(take_candidate(ksm_rec_item(rec), page,
 						     digest));
 		}
 		seek_twin(batch, index, addr, digest);
@@ -430,6 +434,9 @@ static void climb_page(struct ksm_batch *batch, struct ksm_block *block,
 	case KSM_VOLATILE:
 	case KSM_SETTLED:
 		age = ksm_rec_age(rec) + 1;
+		/* Another page than before is as new as the first one */
+		if (ksm_rec_tag(rec) != ksm_frame_tag(page_to_pfn(page)))
+			wants_drain = true;
 		break;
 	default:
 		/* Written to after it was listed, or replaced by another */
@@ -438,9 +445,9 @@ static void climb_page(struct ksm_batch *batch, struct ksm_block *block,
 			release(batch, index);
 			return;
 		}
+		wants_drain = true;
 	}
-	ksm_record_set(block, index,
-		       ksm_rec_plain(KSM_VOLATILE, age, 0, digest));
+	ksm_record_set(block, index, volatile_record(age, page, digest));
 	release(batch, index);
 }
 
@@ -526,7 +533,6 @@ void ksm_climb_batch(struct ksm_batch *batch)
 	flush_ops(owner, batch->vma);
 	if (block && !block->present)
 		ksm_block_free(owner, block);
-	ksm_count_work(hweight64(batch->read), batch->skipped);
 }
 
 /**
@@ -578,24 +584,29 @@ static struct ksm_stable_node *new_node(struct page *page, u64 digest)
 
 /* Step 2: make B's page, which equals A's, a shared page */
 static enum pairing convert(struct vm_area_struct *vma,
-			    struct ksm_rmap_item *b, struct page *page_b)
+			    struct ksm_rmap_item *b, struct page *page_b,
+			    struct ksm_stable_node **made)
 {
 	struct ksm_stable_node *node;
 	unsigned long addr = b->address;
 	struct ksm_mm *owner = b->owner;
 	u64 digest = b->digest;
+	int err;
 
 	if (ksm_page_split(page_b))
 		return PAIR_NOT_NOW;
 	node = new_node(page_b, digest);
 	if (!node)
 		return PAIR_NOT_NOW;
-	take_candidate(b, digest);
-	if (!ksm_merge_make(vma, addr, page_b, node, b)) {
+	take_candidate(b, page_b, digest);
+	err = ksm_merge_make(vma, addr, page_b, node, b);
+	if (!err) {
 		set_record(owner, addr, ksm_rec_listed(KSM_MERGED, b));
+		*made = node;
 		return PAIR_MADE;
 	}
-	wants_drain = true;
+	if (err == -EBUSY)
+		wants_drain = true;
 	ksm_stable_erase(node);
 	ksm_stable_node_free(node);
 	ksm_item_free(b);
@@ -604,7 +615,8 @@ static enum pairing convert(struct vm_area_struct *vma,
 
 /* Compare A's page with B's, in B's mm */
 static enum pairing pair_in(struct vm_area_struct *vma,
-			    struct ksm_rmap_item *b, struct page *page_a)
+			    struct ksm_rmap_item *b, struct page *page_a,
+			    struct ksm_stable_node **made)
 {
 	struct page *page_b = ksm_scan_page(vma, b->address);
 	enum pairing pairing = PAIR_GONE;
@@ -622,7 +634,7 @@ static enum pairing pair_in(struct vm_area_struct *vma,
 	flush_dcache_page(page_b);
 	order = ksm_page_cmp(page_a, page_b);
 	if (!order)
-		pairing = convert(vma, b, page_b);
+		pairing = convert(vma, b, page_b, made);
 	else if (ksm_digest_page(page_b) != b->digest)
 		pairing = PAIR_GONE;
 	else
@@ -632,7 +644,8 @@ out:
 	return pairing;
 }
 
-static enum pairing pair_with(struct ksm_rmap_item *b, struct page *page_a)
+static enum pairing pair_with(struct ksm_rmap_item *b, struct page *page_a,
+			      struct ksm_stable_node **made)
 {
 	enum pairing pairing = PAIR_GONE;
 	unsigned long addr = b->address;
@@ -642,7 +655,7 @@ static enum pairing pair_with(struct ksm_rmap_item *b, struct page *page_a)
 	if (ksm_mm_begin(owner)) {
 		vma = ksm_vma_at(owner->slot.mm, addr);
 		if (vma)
-			pairing = pair_in(vma, b, page_a);
+			pairing = pair_in(vma, b, page_a, made);
 		ksm_mm_end(owner);
 	}
 	/* If B is still listed, it is not what it was listed as */
@@ -667,19 +680,33 @@ static bool worth_pairing(struct page *page)
 	return false;
 }
 
-/* Step 1 for one page: true if it is to become a stable hit */
+/* How many of those that were set aside will go to this node? */
+static unsigned int planned(const struct ksm_stable_node *node)
+{
+	unsigned int i, count = 0;
+
+	for (i = 0; i < nr_aside; i++)
+		count += aside[i].hit && aside[i].node == node;
+	return count;
+}
+
+/*
+ * Step 1 for one page: true if it is to become a stable hit.  Of a chain, the
+ * node found is the one that was made last; those before have all the sharers
+ * they can have, planned ones counted in.
+ */
 static bool seek_partner(struct ksm_mm *owner, struct climber *a)
 {
 	int nid = ksm_tree_nid(page_to_pfn(a->page));
-	struct ksm_stable_node *node;
 	struct ksm_unstable_pos pos;
 	struct ksm_rmap_item *b;
 	enum ksm_found found;
 
 	if (READ_ONCE(ksm_knobs.use_zero_pages) && ksm_digest_is_zero(a->digest))
 		return true;
-	found = find_stable(a->page, a->digest, &node);
-	if (found == KSM_FOUND)
+	found = find_stable(a->page, a->digest, &a->node);
+	if (found == KSM_FOUND && a->node->entry.count + planned(a->node) <
+				  ksm_knobs.max_page_sharing)
 		return true;
 	if (found == KSM_RETRY || !worth_pairing(a->page))
 		return false;
@@ -688,7 +715,7 @@ static bool seek_partner(struct ksm_mm *owner, struct climber *a)
 	while (b) {
 		a->twin_owner = b->owner;
 		a->twin_addr = b->address;
-		switch (pair_with(b, a->page)) {
+		switch (pair_with(b, a->page, &a->node)) {
 		case PAIR_MADE:
 			return true;
 		case PAIR_BEFORE:
@@ -809,6 +836,11 @@ void ksm_climb_finish(struct ksm_mm *owner)
 			a->page = extract(owner, a->addr);
 		if (a->page)
 			a->hit = seek_partner(owner, a);
+		/* As a candidate now, it may be the partner of the next */
+		if (a->page && !a->hit) {
+			put_page(a->page);
+			a->page = NULL;
+		}
 	}
 	merge_hits(owner);
 	for (i = 0; i < nr_aside; i++) {

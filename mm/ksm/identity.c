@@ -205,6 +205,32 @@ bool ksm_node_alive(struct ksm_stable_node *node)
 }
 
 /**
+ * ksm_node_part_poisoned - part a node from a page that has gone bad
+ * @node: the node
+ *
+ * Memory failure unmaps such a page, but keeps it.
+ *
+ * Context: scan mutex; may be called under mmap_lock.
+ * Return: true if the node has no page any more; false if its page is well,
+ *	or is mapped or locked still.
+ */
+bool ksm_node_part_poisoned(struct ksm_stable_node *node)
+{
+	struct folio *folio;
+	bool parted = false;
+
+	if (ksm_node_grab(node, KSM_LOCK_TRY, &folio))
+		return false;
+	if (folio_test_hwpoison(folio) && !folio_mapped(folio)) {
+		ksm_folio_detach(folio);
+		parted = true;
+	}
+	folio_unlock(folio);
+	folio_put(folio);
+	return parted;
+}
+
+/**
  * ksm_node_compare - compare a page with the page of a stable node
  * @node: the node
  * @arg: the page, referenced by the caller: a ksm_compare_fn
@@ -226,8 +252,9 @@ enum ksm_order ksm_node_compare(struct ksm_stable_node *node, void *arg)
 		return KSM_BUSY;
 	}
 	if (folio_test_hwpoison(folio)) {
+		/* Not to be read.  No more than one can be in the way. */
 		folio_put(folio);
-		return KSM_BUSY;
+		return ksm_node_part_poisoned(node) ? KSM_GONE : KSM_BUSY;
 	}
 	order = ksm_page_cmp(arg, folio_page(folio, 0));
 	folio_put(folio);

@@ -213,11 +213,16 @@ struct ksm_entry {
  * @entry: see there
  * @pfn: M: the page's frame; no reference to it is held, see identity.c
  * @items: F: rmap items of the mappings of this page
+ * @anon_vma: F: the page's own, from when it was an anonymous page: leads to
+ *	those who had it mapped then, and to their children, listed or not
+ * @pgoff: F: the page offset that goes with it
  */
 struct ksm_stable_node {
 	struct ksm_entry	entry;
 	unsigned long		pfn;
 	struct hlist_head	items;
+	struct anon_vma		*anon_vma;
+	pgoff_t			pgoff;
 };
 
 /**
@@ -563,6 +568,7 @@ void ksm_folio_moved(struct folio *newfolio, struct folio *folio);
 int ksm_node_grab(struct ksm_stable_node *node, enum ksm_lock_mode mode,
 		  struct folio **foliop);
 bool ksm_node_alive(struct ksm_stable_node *node);
+bool ksm_node_part_poisoned(struct ksm_stable_node *node);
 enum ksm_order ksm_node_compare(struct ksm_stable_node *node, void *arg);
 
 /* ------------------------------------------------------------------ */
@@ -602,6 +608,7 @@ int ksm_page_split(struct page *page);
 /* unshare.c                                                           */
 /* ------------------------------------------------------------------ */
 
+bool ksm_flags_suit(vm_flags_t vm_flags);
 bool ksm_vma_suits(struct vm_area_struct *vma);
 struct vm_area_struct *ksm_vma_at(struct mm_struct *mm, unsigned long addr);
 int ksm_unshare_some(struct vm_area_struct *vma, unsigned long *from,
@@ -684,6 +691,7 @@ bool ksm_mm_should_end(struct ksm_mm *owner);
  * @read: pages to be read; @page holds a reference for each
  * @huge: those of @read that a PMD maps
  * @skipped: pages passed over, in this block and in those before it
+ * @hole: after KSM_STEP_HOLE: where the hole begins
  * @page: the pages of @adopt and @read
  */
 struct ksm_batch {
@@ -695,13 +703,14 @@ struct ksm_batch {
 	u64			read;
 	u64			huge;
 	unsigned int		skipped;
+	unsigned long		hole;
 	struct page		*page[KSM_BLOCK_PAGES];
 };
 
 /**
  * enum ksm_step - what a step of the walk ended with
  * @KSM_STEP_BATCH: a block of pages, perhaps with work
- * @KSM_STEP_HOLE: there are no pages up to the cursor, but there are records
+ * @KSM_STEP_HOLE: there are no pages from @hole to the cursor, but records
  * @KSM_STEP_END: there are no pages up to the end of the address space
  */
 enum ksm_step {

@@ -239,13 +239,13 @@ static void replace_run(struct vm_area_struct *vma, struct ksm_merge_op *ops,
 
 static void trace_merge(struct vm_area_struct *vma, struct ksm_merge_op *op)
 {
-	unsigned long pfn = page_to_pfn(op->page);
-
 	if (op->kfolio)
-		trace_ksm_merge_with_ksm_page(folio_page(op->kfolio, 0), pfn,
-					      op->item, vma->vm_mm, op->err);
+		trace_ksm_merge_with_ksm_page(folio_page(op->kfolio, 0),
+					      folio_pfn(op->kfolio), op->item,
+					      vma->vm_mm, op->err);
 	else
-		trace_ksm_merge_one_page(pfn, op->item, vma->vm_mm, op->err);
+		trace_ksm_merge_one_page(my_zero_pfn(op->addr), op->item,
+					 vma->vm_mm, op->err);
 }
 
 /**
@@ -340,9 +340,9 @@ out:
  * @item: unlisted; to be listed for this mapping
  *
  * Other PTEs, inherited by fork, may map the page as well: they are read-only
- * already, as an exclusive page has but one mapping.  The item takes over the
- * page's own anon_vma, which leads to all of them, while that of @vma may not
- * lead to a parent's.
+ * already, as an exclusive page has but one mapping.  The page's own anon_vma
+ * leads to all of them, while that of @vma may not lead to a parent's; so the
+ * node takes it over, for as long as it lives.
  *
  * Context: scan mutex, mmap_lock for read.
  * Return: 0, or -EBUSY or -EAGAIN and nothing has changed.
@@ -368,9 +368,12 @@ int ksm_merge_make(struct vm_area_struct *vma, unsigned long addr,
 	err = protect_page(vma, addr, page, node);
 	mmu_notifier_invalidate_range_end(&range);
 
-	if (!err)
-		ksm_item_list(item, node, anon_vma,
-			      linear_page_index(vma, addr));
+	if (!err) {
+		get_anon_vma(anon_vma);
+		node->anon_vma = anon_vma;
+		node->pgoff = linear_page_index(vma, addr);
+		ksm_item_list(item, node, anon_vma, node->pgoff);
+	}
 	folio_unlock(folio);
 out:
 	trace_ksm_merge_with_ksm_page(NULL, page_to_pfn(page), item,

@@ -55,7 +55,8 @@ unsigned int ksm_advise(struct ksm_advisor *adv, unsigned int pages_now,
 
 	pass_ms = clamp_t(u64, pass_ms, 1, U32_MAX);
 	cpu_ms = min_t(u64, cpu_ms, U32_MAX);
-	*cpu_percent = max_t(u64, div64_u64(cpu_ms * 100, pass_ms), 1);
+	*cpu_percent = clamp_t(u64, div64_u64(cpu_ms * 100, pass_ms), 1,
+			       UINT_MAX);
 
 	target_ms = clamp_t(u64, READ_ONCE(adv->target_time), 1, U32_MAX) *
 		    MSEC_PER_SEC;

@@ -6,7 +6,8 @@
  * Nothing here takes a lock of KSM's own.  The lock of the merged page keeps
  * its node and the node's list of items (internal.h, letter F).
  *
- * Finding the mappings.  Each item names an anon_vma and a page offset.  In
+ * Finding the mappings.  Each item names an anon_vma and a page offset, and so
+ * does the node itself, for those who had the page before it was merged.  In
  * the interval tree of that anon_vma are the areas that may map the page: the
  * one the item was made for, and those that fork copied from it, which no item
  * may know yet.  In each of them the page sits at the offset's address.  The
@@ -42,20 +43,18 @@ static bool lock_anon_vma(struct anon_vma *anon_vma,
 	return true;
 }
 
-/* Visit the areas that one item leads to; false ends the walk */
-static bool walk_item(struct folio *folio, struct ksm_rmap_item *item,
-		      struct rmap_walk_control *rwc)
+/* Visit the areas that an offset in an anon_vma leads to; false ends the walk */
+static bool walk_offset(struct folio *folio, struct anon_vma *anon_vma,
+			pgoff_t pgoff, struct rmap_walk_control *rwc)
 {
-	struct anon_vma *anon_vma = item->anon_vma;
 	struct anon_vma_chain *avc;
 	bool go_on = true;
 
 	if (!lock_anon_vma(anon_vma, rwc))
 		return false;
-	anon_vma_interval_tree_foreach(avc, &anon_vma->rb_root, item->pgoff,
-				       item->pgoff) {
+	anon_vma_interval_tree_foreach(avc, &anon_vma->rb_root, pgoff, pgoff) {
 		struct vm_area_struct *vma = avc->vma;
-		unsigned long addr = vma_address(vma, item->pgoff, 1);
+		unsigned long addr = vma_address(vma, pgoff, 1);
 
 		cond_resched();
 		if (addr == -EFAULT)
@@ -69,6 +68,13 @@ static bool walk_item(struct folio *folio, struct ksm_rmap_item *item,
 	}
 	anon_vma_unlock_read(anon_vma);
 	return go_on;
+}
+
+/* Does this item lead nowhere but where the node itself leads to? */
+static bool is_origin(const struct ksm_stable_node *node,
+		      const struct ksm_rmap_item *item)
+{
+	return item->anon_vma == node->anon_vma && item->pgoff == node->pgoff;
 }
 
 /**
@@ -90,9 +96,13 @@ void rmap_walk_ksm(struct folio *folio, struct rmap_walk_control *rwc)
 	node = ksm_folio_node(folio);
 	if (!node)
 		return;
+	if (!walk_offset(folio, node->anon_vma, node->pgoff, rwc))
+		return;
 	hlist_for_each_entry(item, &node->items, link) {
 		cond_resched();
-		if (!walk_item(folio, item, rwc))
+		if (is_origin(node, item))
+			continue;
+		if (!walk_offset(folio, item->anon_vma, item->pgoff, rwc))
 			return;
 	}
 }
@@ -118,19 +128,36 @@ static bool maps_page(struct vm_area_struct *vma, unsigned long addr,
 
 /* add_to_kill_ksm() sees to it that a process is reported but once */
 static void collect_task(struct task_struct *task, struct page *page,
-			 struct ksm_rmap_item *item, struct list_head *to_kill)
+			 struct anon_vma *anon_vma, pgoff_t pgoff,
+			 struct list_head *to_kill)
 {
 	struct anon_vma_chain *avc;
 
-	anon_vma_interval_tree_foreach(avc, &item->anon_vma->rb_root,
-				       item->pgoff, item->pgoff) {
+	anon_vma_interval_tree_foreach(avc, &anon_vma->rb_root, pgoff, pgoff) {
 		struct vm_area_struct *vma = avc->vma;
-		unsigned long addr = vma_address(vma, item->pgoff, 1);
+		unsigned long addr = vma_address(vma, pgoff, 1);
 
 		if (vma->vm_mm == task->mm && addr != -EFAULT &&
 		    maps_page(vma, addr, page))
 			add_to_kill_ksm(task, page, vma, to_kill, addr);
 	}
+}
+
+static void collect_offset(struct page *page, struct anon_vma *anon_vma,
+			   pgoff_t pgoff, struct list_head *to_kill,
+			   int force_early)
+{
+	struct task_struct *leader, *task;
+
+	anon_vma_lock_read(anon_vma);
+	rcu_read_lock();
+	for_each_process(leader) {
+		task = task_early_kill(leader, force_early);
+		if (task)
+			collect_task(task, page, anon_vma, pgoff, to_kill);
+	}
+	rcu_read_unlock();
+	anon_vma_unlock_read(anon_vma);
 }
 
 /**
@@ -152,20 +179,11 @@ void collect_procs_ksm(struct folio *folio, struct page *page,
 
 	if (!node)
 		return;
+	collect_offset(page, node->anon_vma, node->pgoff, to_kill, force_early);
 	hlist_for_each_entry(item, &node->items, link) {
-		struct task_struct *leader;
-
-		anon_vma_lock_read(item->anon_vma);
-		rcu_read_lock();
-		for_each_process(leader) {
-			struct task_struct *task;
-
-			task = task_early_kill(leader, force_early);
-			if (task)
-				collect_task(task, page, item, to_kill);
-		}
-		rcu_read_unlock();
-		anon_vma_unlock_read(item->anon_vma);
+		if (!is_origin(node, item))
+			collect_offset(page, item->anon_vma, item->pgoff,
+				       to_kill, force_early);
 	}
 }
 #endif /* CONFIG_MEMORY_FAILURE */

@@ -293,6 +293,7 @@ static int scan_pmd(pmd_t *pmd, unsigned long addr, unsigned long end,
 	bool stop;
 
 	if (ksm_records_in(owner, walk->seen, addr)) {
+		walk->batch->hole = walk->seen;
 		walk->seen = addr;
 		walk->step = KSM_STEP_HOLE;
 		return 1;

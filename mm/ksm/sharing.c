@@ -63,6 +63,8 @@ static void unlist(struct ksm_rmap_item *item)
 static void discard(struct ksm_stable_node *node)
 {
 	trace_ksm_remove_ksm_page(READ_ONCE(node->pfn));
+	if (node->anon_vma)
+		put_anon_vma(node->anon_vma);
 	ksm_stable_erase(node);
 	ksm_stable_node_free(node);
 }

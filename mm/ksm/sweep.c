@@ -45,7 +45,9 @@ static void sweep_node(struct ksm_stable_node *node)
 {
 	int nid;
 
-	if (!ksm_node_alive(node)) {
+	if (!ksm_node_alive(node) ||
+	    (PageHWPoison(pfn_to_page(READ_ONCE(node->pfn))) &&
+	     ksm_node_part_poisoned(node))) {
 		ksm_node_drop(node);
 		return;
 	}
@@ -79,6 +81,7 @@ static unsigned int sweep_chain(struct ksm_chain *chain)
 
 static unsigned int sweep_entry(struct ksm_entry *entry)
 {
+	struct ksm_entry *other;
 	int nid = entry->nid;
 	u64 digest = entry->digest;
 	unsigned int count;
@@ -91,14 +94,13 @@ static unsigned int sweep_entry(struct ksm_entry *entry)
 		return 1;
 	ksm_entry_chain(entry)->pruned = jiffies;
 	count = sweep_chain(ksm_entry_chain(entry));
-	/* Is the chain still there?  Perhaps an equal digest is; tidy that. */
-	entry = ksm_stable_from(nid, digest);
-	for (; entry && entry->digest == digest;) {
-		struct ksm_entry *next = ksm_stable_next(entry);
-
-		if (entry->kind == KSM_CHAIN)
-			ksm_chain_tidy(ksm_entry_chain(entry));
-		entry = next;
+	/* With its last dup, the chain has gone: do not touch it unseen */
+	for (other = ksm_stable_from(nid, digest);
+	     other && other->digest == digest; other = ksm_stable_next(other)) {
+		if (other == entry && other->kind == KSM_CHAIN) {
+			ksm_chain_tidy(ksm_entry_chain(other));
+			break;
+		}
 	}
 	return count;
 }

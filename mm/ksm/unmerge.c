@@ -9,6 +9,8 @@
  * are registered meanwhile are put ahead of it.
  */
 #include <linux/pagemap.h>
+#include <linux/rmap.h>
+#include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include "internal.h"
 
@@ -79,32 +81,94 @@ static int unmerge_mm(struct ksm_mm *owner)
 	return 0;
 }
 
-/*
- * Drop a node that lists nothing any more.  Its page may still be there: in
- * the swap cache, where it stays without a node and is copied when it is
- * wanted; or mapped where we could not unshare it: by an mm that is exiting,
- * or outside of mergeable areas by a fork parent.
+/**
+ * struct mapper - who still maps a page
+ * @mm: the mm, with a reference; NULL if nobody was found
+ * @addr: and where
  */
-static int drop_node(struct ksm_stable_node *node)
+struct mapper {
+	struct mm_struct	*mm;
+	unsigned long		addr;
+};
+
+static bool take_mapper(struct folio *folio, struct vm_area_struct *vma,
+			unsigned long addr, void *arg)
 {
+	struct mapper *mapper = arg;
+	DEFINE_FOLIO_VMA_WALK(pvmw, folio, vma, addr, 0);
+
+	if (!page_vma_mapped_walk(&pvmw))
+		return true;
+	page_vma_mapped_walk_done(&pvmw);
+	if (!mmget_not_zero(vma->vm_mm))
+		return true;
+	mapper->mm = vma->vm_mm;
+	mapper->addr = addr;
+	return false;
+}
+
+static int unshare_mapper(struct mapper *mapper)
+{
+	unsigned long addr = mapper->addr;
+	struct vm_area_struct *vma;
+	int err;
+
+	err = mmap_read_lock_killable(mapper->mm);
+	if (!err) {
+		vma = vma_lookup(mapper->mm, addr);
+		if (vma)
+			err = ksm_unshare_some(vma, &addr, addr + PAGE_SIZE,
+					       UINT_MAX);
+		mmap_read_unlock(mapper->mm);
+	}
+	/* Its exit must not be ours to run, under the scan mutex */
+	mmput_async(mapper->mm);
+	return err;
+}
+
+/*
+ * Try to part a node from its page, which lists nothing any more.  The page
+ * may be in the swap cache: there it stays without a node, and is copied when
+ * it is wanted.  It may also be mapped by an mm that is exiting; or outside
+ * of mergeable areas, by a parent whose child offered the page, when it was
+ * still an anonymous page of both.  Returns 1 if one such mapper was dealt
+ * with.
+ */
+static int part_from_page(struct ksm_stable_node *node)
+{
+	struct mapper mapper = {};
+	struct rmap_walk_control rwc = {
+		.arg		= &mapper,
+		.rmap_one	= take_mapper,
+	};
 	struct folio *folio;
 	int err;
 
 	err = ksm_node_grab(node, KSM_LOCK_WAIT, &folio);
-	if (err == -EBUSY)
-		return err;
-	if (!err) {
-		if (folio_mapped(folio))
-			err = -EBUSY;
-		else
-			ksm_folio_detach(folio);
-		folio_unlock(folio);
-		folio_put(folio);
-		if (err)
-			return err;
+	if (err)
+		return err == -ESTALE ? 0 : err;
+	if (folio_mapped(folio)) {
+		rmap_walk_ksm(folio, &rwc);
+		err = mapper.mm ? 1 : -EBUSY;
+	} else {
+		ksm_folio_detach(folio);
 	}
-	ksm_node_drop(node);
-	return 0;
+	folio_unlock(folio);
+	folio_put(folio);
+	return err > 0 ? unshare_mapper(&mapper) ?: 1 : err;
+}
+
+static int drop_node(struct ksm_stable_node *node)
+{
+	int err;
+
+	do {
+		err = part_from_page(node);
+		cond_resched();
+	} while (err > 0);
+	if (!err)
+		ksm_node_drop(node);
+	return err;
 }
 
 static int drop_entry(struct ksm_entry *entry)
@@ -118,8 +182,7 @@ static int drop_entry(struct ksm_entry *entry)
 	left = entry->count;
 	list_for_each_entry_safe(node, next, &ksm_entry_chain(entry)->dups,
 				 entry.dup) {
-		if (drop_node(node))
-			err = -EBUSY;
+		err = drop_node(node) ?: err;
 		if (--left == 0)	/* the chain may be gone */
 			break;
 	}
@@ -136,8 +199,7 @@ static int drop_all_nodes(void)
 		while (entry) {
 			struct ksm_entry *next = ksm_stable_next(entry);
 
-			if (drop_entry(entry))
-				err = -EBUSY;
+			err = drop_entry(entry) ?: err;
 			cond_resched();
 			entry = next;
 		}
@@ -206,7 +268,7 @@ static int reap_all(void)
  *
  * Context: process, scan mutex, dropped and taken again in between; may sleep.
  * Return: 0; -ENOMEM; -ERESTARTSYS or -EINTR for a signal; -EBUSY if a shared
- *	page is still mapped somewhere, try again.
+ *	page is still mapped by a process that exits: try again.
  */
 int ksm_unmerge_all(void)
 {

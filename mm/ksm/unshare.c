@@ -16,22 +16,22 @@
 #include "internal.h"
 
 /**
- * ksm_vma_suits - may the pages of an area be merged?
- * @vma: the area
+ * ksm_flags_suit - may the pages of an area with these flags be merged?
+ * @vm_flags: the flags
  *
  * Not memory that is shared on purpose, is no ordinary memory, or whose owner
  * may drop it; not huge page pools; not what tags or keys make special.
  * Shadow stacks are refused as well: there a read-only dirty PTE has a
  * meaning of its own.
  *
- * Context: mmap_lock.
- * Return: true if they may.
+ * Context: any.
+ * Return: true if they may, as far as the flags tell.
  */
-bool ksm_vma_suits(struct vm_area_struct *vma)
+bool ksm_flags_suit(vm_flags_t vm_flags)
 {
-	const unsigned long unfit = VM_SHARED | VM_MAYSHARE | VM_IO |
-		VM_PFNMAP | VM_MIXEDMAP | VM_DONTEXPAND | VM_HUGETLB |
-		VM_DROPPABLE | VM_SHADOW_STACK |
+	const vm_flags_t unfit = VM_SHARED | VM_MAYSHARE | VM_IO | VM_PFNMAP |
+		VM_MIXEDMAP | VM_DONTEXPAND | VM_HUGETLB | VM_DROPPABLE |
+		VM_SHADOW_STACK |
 #ifdef VM_SAO
 		VM_SAO |
 #endif
@@ -40,7 +40,19 @@ bool ksm_vma_suits(struct vm_area_struct *vma)
 #endif
 		VM_NONE;
 
-	return !(vma->vm_flags & unfit) && !vma_is_dax(vma);
+	return !(vm_flags & unfit);
+}
+
+/**
+ * ksm_vma_suits - may the pages of an area be merged?
+ * @vma: the area
+ *
+ * Context: mmap_lock.
+ * Return: true if they may.
+ */
+bool ksm_vma_suits(struct vm_area_struct *vma)
+{
+	return ksm_flags_suit(vma->vm_flags) && !vma_is_dax(vma);
 }
 
 /**

@@ -1,0 +1,304 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Tests of which pages are read, and which passed over (scan.c).
+ */
+#include <linux/mman.h>
+#include "helpers.h"
+
+#define PAGES	40
+
+/* Unique pages: each begins with its number */
+static unsigned long map_unique(struct kunit *test, struct mm_struct *mm)
+{
+	unsigned long addr = ksm_kunit_map(test, mm, PAGES), i;
+
+	KUNIT_ASSERT_EQ(test, 0, ksm_kunit_fill(mm, addr, PAGES, 0xee));
+	for (i = 0; i < PAGES; i++)
+		KUNIT_ASSERT_EQ(test, 0, ksm_kunit_poke(mm, addr +
+							i * PAGE_SIZE, i));
+	ksm_kunit_offer(test, mm, addr, PAGES);
+	return addr;
+}
+
+/* Make a pass, and tell how many pages it read */
+static unsigned long pass_reads(struct kunit *test)
+{
+	unsigned long scanned = ksm_stats.scanned;
+
+	ksm_kunit_passes(test, 1);
+	return ksm_stats.scanned - scanned;
+}
+
+/* B122: exactly what was read is counted, and what was passed over */
+static void counts_are_exact(struct kunit *test)
+{
+	struct mm_struct *mm = ksm_kunit_mm(test);
+	unsigned long skipped;
+
+	map_unique(test, mm);
+	skipped = ksm_stats.skipped;
+	KUNIT_EXPECT_EQ(test, pass_reads(test), PAGES);
+	ksm_kunit_expect_pages(test, 0, 0, 0, PAGES);
+	KUNIT_EXPECT_EQ(test, pass_reads(test), PAGES);
+	ksm_kunit_expect_pages(test, 0, 0, PAGES, 0);
+	KUNIT_EXPECT_EQ(test, ksm_stats.skipped, skipped);
+	KUNIT_EXPECT_EQ(test, pass_reads(test), 0);
+	KUNIT_EXPECT_EQ(test, ksm_stats.skipped, skipped + PAGES);
+	ksm_kunit_expect_pages(test, 0, 0, PAGES, 0);
+}
+
+static void smart_scan_off_reads_all(struct kunit *test)
+{
+	struct mm_struct *mm = ksm_kunit_mm(test);
+	unsigned long skipped;
+	unsigned int pass;
+
+	WRITE_ONCE(ksm_knobs.smart_scan, false);
+	map_unique(test, mm);
+	skipped = ksm_stats.skipped;
+	for (pass = 0; pass < 6; pass++)
+		KUNIT_EXPECT_EQ(test, pass_reads(test), PAGES);
+	KUNIT_EXPECT_EQ(test, ksm_stats.skipped, skipped);
+}
+
+/* B117: settled pages stay counted, and meet a late twin within two passes */
+static void settled_page_meets_late_twin(struct kunit *test)
+{
+	struct mm_struct *mm = ksm_kunit_mm(test);
+	unsigned long addr = map_unique(test, mm), twin;
+
+	ksm_kunit_passes(test, 20);
+	ksm_kunit_expect_pages(test, 0, 0, PAGES, 0);
+	twin = ksm_kunit_map(test, mm, 1);
+	KUNIT_ASSERT_EQ(test, 0, ksm_kunit_fill(mm, twin, 1, 0xee));
+	KUNIT_ASSERT_EQ(test, 0, ksm_kunit_poke(mm, twin, 7));
+	ksm_kunit_offer(test, mm, twin, 1);
+	ksm_kunit_passes(test, 2);
+	ksm_kunit_expect_pages(test, 1, 1, PAGES - 1, 0);
+	KUNIT_EXPECT_EQ(test, ksm_kunit_pfn(mm, twin),
+			ksm_kunit_pfn(mm, addr + 7 * PAGE_SIZE));
+}
+
+/* A store by the CPU is noticed at the next visit, where the dirty bit works */
+static void store_is_noticed(struct kunit *test)
+{
+	struct mm_struct *mm = ksm_kunit_mm(test);
+	unsigned long addr = map_unique(test, mm);
+
+	ksm_kunit_passes(test, 5);
+	ksm_kunit_expect_pages(test, 0, 0, PAGES, 0);
+	KUNIT_EXPECT_EQ(test, ksm_kunit_poke(mm, addr + 3 * PAGE_SIZE, 200),
+			0);
+	KUNIT_EXPECT_EQ(test, ksm_kunit_poke(mm, addr + 9 * PAGE_SIZE, 200),
+			0);
+	if (!IS_ENABLED(CONFIG_X86))
+		kunit_skip(test, "the CPU does not set dirty bits");
+	ksm_kunit_passes(test, 1);
+	ksm_kunit_expect_pages(test, 0, 0, PAGES - 2, 2);
+	/* They are equal now, and were both seen so once */
+	ksm_kunit_passes(test, 1);
+	ksm_kunit_expect_pages(test, 1, 1, PAGES - 2, 0);
+}
+
+/* A page that took the place of another is noticed, even if it is clean */
+static void new_frame_is_noticed(struct kunit *test)
+{
+	struct mm_struct *mm = ksm_kunit_mm(test);
+	unsigned long addr = map_unique(test, mm);
+	unsigned long page = addr + 5 * PAGE_SIZE;
+
+	ksm_kunit_passes(test, 5);
+	ksm_kunit_advise(test, mm, page, 1, MADV_DONTNEED);
+	KUNIT_EXPECT_EQ(test, ksm_kunit_fill(mm, page, 1, 0xaa), 0);
+	ksm_kunit_passes(test, 1);
+	ksm_kunit_expect_pages(test, 0, 0, PAGES - 1, 1);
+}
+
+/*
+ * What a DMA or a guest writes leaves no trace in the page table.  So a settled
+ * page is read again, now and then, and not all of them in the same pass.
+ */
+static void settled_pages_are_read_again(struct kunit *test)
+{
+	struct mm_struct *mm = ksm_kunit_mm(test);
+	unsigned long addr = map_unique(test, mm), read, total = 0, most = 0;
+	struct page *page;
+	unsigned int pass;
+
+	ksm_kunit_passes(test, 2);
+	page = ksm_kunit_get_page(mm, addr);
+	KUNIT_ASSERT_NOT_NULL(test, page);
+	((u8 *)page_address(page))[100]++;
+	put_page(page);
+	for (pass = 0; pass < 40; pass++) {
+		read = pass_reads(test);
+		total += read;
+		most = max(most, read);
+	}
+	ksm_kunit_expect_pages(test, 0, 0, PAGES, 0);
+	KUNIT_EXPECT_GE(test, total, 2 * PAGES);
+	KUNIT_EXPECT_LE(test, total, 5 * PAGES);
+	KUNIT_EXPECT_LE(test, most, PAGES / 2);
+}
+
+/* B116: a page that changes all the time is read less and less often */
+static void restless_page_is_left_alone(struct kunit *test)
+{
+	struct mm_struct *mm = ksm_kunit_mm(test);
+	unsigned long addr = ksm_kunit_map(test, mm, 1), read = 0;
+	unsigned int pass;
+
+	ksm_kunit_offer(test, mm, addr, 1);
+	for (pass = 0; pass < 64; pass++) {
+		KUNIT_EXPECT_EQ(test, ksm_kunit_fill(mm, addr, 1, pass), 0);
+		read += pass_reads(test);
+		ksm_kunit_expect_pages(test, 0, 0, 0, 1);
+	}
+	KUNIT_EXPECT_GE(test, read, 8);
+	KUNIT_EXPECT_LE(test, read, 20);
+	/* It comes to rest, and is found to have */
+	ksm_kunit_passes(test, 17);
+	ksm_kunit_expect_pages(test, 0, 0, 1, 0);
+}
+
+/* Merged pages are passed over as long as they are what they were */
+static void merged_pages_are_passed_over(struct kunit *test)
+{
+	struct mm_struct *mm = ksm_kunit_mm(test);
+	unsigned long addr = ksm_kunit_map(test, mm, PAGES);
+	unsigned int pass;
+
+	KUNIT_ASSERT_EQ(test, 0, ksm_kunit_fill(mm, addr, PAGES, 0x5f));
+	ksm_kunit_offer(test, mm, addr, PAGES);
+	ksm_kunit_passes(test, 2);
+	ksm_kunit_expect_pages(test, 1, PAGES - 1, 0, 0);
+	for (pass = 0; pass < 20; pass++)
+		KUNIT_EXPECT_EQ(test, pass_reads(test), 0);
+	ksm_kunit_expect_pages(test, 1, PAGES - 1, 0, 0);
+}
+
+/* Records go with their pages, at the next visit, and no others do */
+static void holes_lose_their_records(struct kunit *test)
+{
+	const unsigned long table = PMD_SIZE / PAGE_SIZE;
+	struct mm_struct *mm = ksm_kunit_mm(test);
+	unsigned long addr = ksm_kunit_map(test, mm, 4 * table), i;
+
+	/* Some pages in each of three page tables, and one more at the end */
+	addr = ALIGN(addr, PMD_SIZE);
+	ksm_kunit_offer(test, mm, addr, 3 * table);
+	for (i = 0; i < 3; i++)
+		KUNIT_ASSERT_EQ(test, 0, ksm_kunit_fill(mm, addr + i * PMD_SIZE,
+							10, 0x60));
+	ksm_kunit_passes(test, 2);
+	ksm_kunit_expect_pages(test, 1, 29, 0, 0);
+
+	/* A whole page table goes, then a few pages, then the rest */
+	ksm_kunit_unmap(mm, addr + PMD_SIZE, table);
+	ksm_kunit_passes(test, 1);
+	ksm_kunit_expect_pages(test, 1, 19, 0, 0);
+	ksm_kunit_advise(test, mm, addr + 3 * PAGE_SIZE, 4, MADV_DONTNEED);
+	ksm_kunit_passes(test, 1);
+	ksm_kunit_expect_pages(test, 1, 15, 0, 0);
+	ksm_kunit_unmap(mm, addr + 2 * PMD_SIZE, table);
+	ksm_kunit_passes(test, 1);
+	ksm_kunit_expect_pages(test, 1, 5, 0, 0);
+	ksm_kunit_unmap(mm, addr, table);
+	ksm_kunit_passes(test, 1);
+	ksm_kunit_expect_nothing(test);
+}
+
+/* B112, B113: it is pages that cost, not addresses */
+static void sparse_area_is_cheap(struct kunit *test)
+{
+	const unsigned long huge = 1UL << 28;	/* pages: a terabyte */
+	struct mm_struct *mm = ksm_kunit_mm(test);
+	unsigned long addr, steps, unmerged = 0;
+	ktime_t began = ktime_get();
+
+	if (!IS_ENABLED(CONFIG_64BIT))
+		kunit_skip(test, "needs a large address space");
+	addr = ksm_kunit_map(test, mm, huge);
+	KUNIT_ASSERT_EQ(test, 0, ksm_kunit_fill(mm, addr, 1, 0x61));
+	KUNIT_ASSERT_EQ(test, 0, ksm_kunit_fill(mm, addr + (huge / 2) *
+						PAGE_SIZE, 1, 0x61));
+	KUNIT_ASSERT_EQ(test, 0, ksm_kunit_fill(mm, addr + (huge - 1) *
+						PAGE_SIZE, 1, 0x61));
+	ksm_kunit_offer(test, mm, addr, huge);
+	ksm_kunit_passes(test, 2);
+	ksm_kunit_expect_pages(test, 1, 2, 0, 0);
+	ksm_scan_lock();
+	steps = ksm_kunit_pass();
+	KUNIT_EXPECT_EQ(test, ksm_unmerge_all(), 0);
+	unmerged = ksm_stats.records;
+	ksm_scan_unlock();
+	KUNIT_EXPECT_LE(test, steps, 4);
+	KUNIT_EXPECT_EQ(test, unmerged, 0);
+	KUNIT_EXPECT_LT(test, ktime_ms_delta(ktime_get(), began), 5000);
+}
+
+/* Not more pages than asked for are passed over in one step */
+static void step_is_bounded(struct kunit *test)
+{
+	struct mm_struct *mm = ksm_kunit_mm(test);
+	unsigned long addr, cursor = 0, last = 0, i;
+	struct ksm_batch *batch;
+	enum ksm_step step = KSM_STEP_BATCH;
+	struct ksm_mm *owner;
+
+	batch = kunit_kzalloc(test, sizeof(*batch), GFP_KERNEL);
+	KUNIT_ASSERT_NOT_NULL(test, batch);
+	addr = ksm_kunit_map(test, mm, 10 * KSM_BLOCK_PAGES);
+	for (i = 0; i < 10 * KSM_BLOCK_PAGES; i++) {
+		KUNIT_ASSERT_EQ(test, 0, ksm_kunit_poke(mm, addr +
+							i * PAGE_SIZE, i));
+		KUNIT_ASSERT_EQ(test, 0, ksm_kunit_poke(mm, addr + 1 +
+							i * PAGE_SIZE,
+							i >> 8));
+	}
+	ksm_kunit_offer(test, mm, addr, 10 * KSM_BLOCK_PAGES);
+	ksm_kunit_passes(test, 2);
+	ksm_kunit_expect_pages(test, 0, 0, 10 * KSM_BLOCK_PAGES, 0);
+
+	ksm_scan_lock();
+	ksm_registry_rewind(KSM_CURSOR_SCAN, false);
+	owner = ksm_registry_next(KSM_CURSOR_SCAN);
+	for (i = 0; owner && i < 100 && step != KSM_STEP_END; i++) {
+		if (!ksm_mm_begin(owner))
+			break;
+		step = ksm_scan_step(owner, &cursor, 1, batch);
+		if (step == KSM_STEP_BATCH)
+			ksm_climb_batch(batch);
+		ksm_mm_end(owner);
+		KUNIT_EXPECT_LE(test, batch->skipped, KSM_BLOCK_PAGES);
+		KUNIT_EXPECT_TRUE(test, cursor > last || step == KSM_STEP_END);
+		last = cursor;
+	}
+	KUNIT_EXPECT_EQ(test, step, KSM_STEP_END);
+	KUNIT_EXPECT_GE(test, i, 10);
+	ksm_kunit_check(test);
+	ksm_scan_unlock();
+	ksm_kunit_expect_pages(test, 0, 0, 10 * KSM_BLOCK_PAGES, 0);
+}
+
+static struct kunit_case scan_cases[] = {
+	KUNIT_CASE(counts_are_exact),
+	KUNIT_CASE(smart_scan_off_reads_all),
+	KUNIT_CASE(settled_page_meets_late_twin),
+	KUNIT_CASE(store_is_noticed),
+	KUNIT_CASE(new_frame_is_noticed),
+	KUNIT_CASE(settled_pages_are_read_again),
+	KUNIT_CASE(restless_page_is_left_alone),
+	KUNIT_CASE(merged_pages_are_passed_over),
+	KUNIT_CASE(holes_lose_their_records),
+	KUNIT_CASE(sparse_area_is_cheap),
+	KUNIT_CASE(step_is_bounded),
+	{}
+};
+
+static struct kunit_suite scan_suite = {
+	.name = "ksm_scan",
+	.init = ksm_kunit_init_knobs,
+	.test_cases = scan_cases,
+};
+kunit_test_suite(scan_suite);
