@@ -56,6 +56,7 @@
 #define REAP_MSECS	20	/* rest, if there is nothing to do but reap */
 #define IDLE_MSECS	1000	/* rest, if nodes wait for their page to go */
 
+/* Whoever holds this walks, and changes trees, records and counters */
 DEFINE_MUTEX(ksm_scan_mutex);
 
 /* Held by writers of settings, so that they come one after the other */
@@ -326,9 +327,9 @@ static void rest(void)
 	unsigned int msecs = READ_ONCE(ksm_knobs.sleep_millisecs);
 
 	if (may_scan())
-		wait_event_freezable_timeout(rest_wait,
-			msecs != READ_ONCE(ksm_knobs.sleep_millisecs),
-			msecs_to_jiffies(msecs));
+		wait_event_freezable_timeout(rest_wait, msecs !=
+					     READ_ONCE(ksm_knobs.sleep_millisecs),
+					     msecs_to_jiffies(msecs));
 	else if (ksm_registry_has_dead())
 		schedule_timeout_interruptible(msecs_to_jiffies(REAP_MSECS));
 	else if (may_tidy())

@@ -43,7 +43,10 @@ bool ksm_process_mergeable(struct mm_struct *mm);
  */
 extern atomic_long_t ksm_zero_pages;
 
-#define is_ksm_zero_pte(pte)	(pte_dirty(pte) && is_zero_pfn(pte_pfn(pte)))
+static inline bool is_ksm_zero_pte(pte_t pte)
+{
+	return pte_dirty(pte) && is_zero_pfn(pte_pfn(pte));
+}
 
 /* KSM maps the zero page; caller holds the page-table lock. */
 static inline void ksm_map_zero_page(struct mm_struct *mm)

@@ -157,10 +157,12 @@ static unsigned long check_unstable_tree(int nid)
 	return count;
 }
 
-#define COMPARE(field)							\
-	WARN_ONCE(sum.field != ksm_stats.field,				\
-		  "ksm: " #field " counted %lu, found %lu",		\
-		  ksm_stats.field, sum.field)
+static void compare(const char *name, unsigned long counted,
+		    unsigned long found)
+{
+	WARN_ONCE(counted != found, "ksm: %s counted %lu, found %lu", name,
+		  counted, found);
+}
 
 /**
  * ksm_check_all - recount everything
@@ -179,15 +181,15 @@ void ksm_check_all(void)
 		check_stable_tree(nid, &sum);
 		candidates += check_unstable_tree(nid);
 	}
-	COMPARE(records);
-	COMPARE(unshared);
-	COMPARE(shared);
-	COMPARE(sharing);
-	COMPARE(nodes);
-	COMPARE(items);
-	COMPARE(chains);
-	COMPARE(dups);
-	COMPARE(bytes);
+	compare("records", ksm_stats.records, sum.records);
+	compare("unshared", ksm_stats.unshared, sum.unshared);
+	compare("shared", ksm_stats.shared, sum.shared);
+	compare("sharing", ksm_stats.sharing, sum.sharing);
+	compare("nodes", ksm_stats.nodes, sum.nodes);
+	compare("items", ksm_stats.items, sum.items);
+	compare("chains", ksm_stats.chains, sum.chains);
+	compare("dups", ksm_stats.dups, sum.dups);
+	compare("bytes", ksm_stats.bytes, sum.bytes);
 	WARN_ONCE(sum.items != candidates + sum.shared + sum.sharing,
 		  "ksm: %lu items, but %lu candidates and %lu merged",
 		  sum.items, candidates, sum.shared + sum.sharing);

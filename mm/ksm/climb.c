@@ -23,10 +23,10 @@
  *
  * All state here is under the scan mutex.
  */
+#include <linux/cacheflush.h>
 #include <linux/mmu_notifier.h>
 #include <linux/pagemap.h>
 #include <linux/swap.h>
-#include <asm/cacheflush.h>
 #include "internal.h"
 
 #define GFP_UNLOCKED	(GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN)

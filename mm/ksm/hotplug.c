@@ -16,7 +16,7 @@
 #include "internal.h"
 
 static bool is_leaving(const struct ksm_stable_node *node,
-		     const struct memory_notify *range)
+		       const struct memory_notify *range)
 {
 	unsigned long pfn = READ_ONCE(node->pfn);
 

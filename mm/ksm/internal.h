@@ -604,6 +604,15 @@ int ksm_merge_make(struct vm_area_struct *vma, unsigned long addr,
 		   struct ksm_rmap_item *item);
 int ksm_page_split(struct page *page);
 
+/*
+ * pte_unmap_unlock(), after a pte_offset_map_lock() that did not return NULL.
+ * The latter takes the RCU read lock, too, but does not tell sparse.
+ */
+#define ksm_pte_unmap_unlock(pte, ptl) do {	\
+	__acquire(RCU);				\
+	pte_unmap_unlock(pte, ptl);		\
+} while (0)
+
 /* ------------------------------------------------------------------ */
 /* unshare.c                                                           */
 /* ------------------------------------------------------------------ */

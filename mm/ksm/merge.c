@@ -32,13 +32,13 @@
  * What a PTE said to others is kept: soft-dirty goes over to the new PTE, and
  * a userfaultfd write-protected PTE is not merged at all.
  */
+#include <linux/cacheflush.h>
 #include <linux/highmem.h>
 #include <linux/hugetlb.h>
 #include <linux/mmu_notifier.h>
 #include <linux/pagemap.h>
 #include <linux/rmap.h>
 #include <linux/swap.h>
-#include <asm/cacheflush.h>
 #include <asm/tlbflush.h>
 #include "../internal.h"
 #include "internal.h"
@@ -199,42 +199,55 @@ static int replace_one(struct vm_area_struct *vma, struct ksm_merge_op *op,
 	return err;
 }
 
-/* Steps 3 and 4.  Returns with each op's err set. */
-static void replace_run(struct vm_area_struct *vma, struct ksm_merge_op *ops,
-			unsigned int nr)
+/* Steps 3 and 4, with @start the PTE of the first op and its table locked */
+static void replace_ptes(struct vm_area_struct *vma, struct ksm_merge_op *ops,
+			 unsigned int nr, pte_t *start)
 {
 	unsigned long first = ops[0].addr, last = ops[nr - 1].addr;
-	pmd_t *pmd = mm_find_pmd(vma->vm_mm, first);
 	bool taken = false;
-	pte_t *start = NULL;
-	spinlock_t *ptl;
 	unsigned int i;
 
-	if (pmd)
-		start = pte_offset_map_lock(vma->vm_mm, pmd, first, &ptl);
 	for (i = 0; i < nr; i++) {
 		pte_t *pte = start + (ops[i].addr - first) / PAGE_SIZE;
 
-		if (ops[i].err)
-			continue;
-		ops[i].err = start ? take_pte(vma, ops[i].addr, pte,
-					      ops[i].page, &ops[i].old) :
-				     -EAGAIN;
+		if (!ops[i].err)
+			ops[i].err = take_pte(vma, ops[i].addr, pte,
+					      ops[i].page, &ops[i].old);
 		taken |= !ops[i].err;
 	}
-	if (!start)
+	if (!taken)
 		return;
-	if (taken) {
-		flush_tlb_range(vma, first, last + PAGE_SIZE);
-		/* Pairs with gup_fast_pte_range(), see step 3 above */
-		smp_mb();
-	}
+	flush_tlb_range(vma, first, last + PAGE_SIZE);
+	/* Pairs with gup_fast_pte_range(), see step 3 above */
+	smp_mb();
 	for (i = 0; i < nr; i++) {
+		pte_t *pte = start + (ops[i].addr - first) / PAGE_SIZE;
+
 		if (!ops[i].err)
-			ops[i].err = replace_one(vma, &ops[i], start +
-				(ops[i].addr - first) / PAGE_SIZE);
+			ops[i].err = replace_one(vma, &ops[i], pte);
 	}
-	pte_unmap_unlock(start, ptl);
+}
+
+/* Returns with each op's err set */
+static void replace_run(struct vm_area_struct *vma, struct ksm_merge_op *ops,
+			unsigned int nr)
+{
+	pmd_t *pmd = mm_find_pmd(vma->vm_mm, ops[0].addr);
+	spinlock_t *ptl;	/* of the page table */
+	unsigned int i;
+	pte_t *start;
+
+	if (!pmd)
+		goto out;
+	start = pte_offset_map_lock(vma->vm_mm, pmd, ops[0].addr, &ptl);
+	if (!start)
+		goto out;
+	replace_ptes(vma, ops, nr, start);
+	ksm_pte_unmap_unlock(start, ptl);
+	return;
+out:
+	for (i = 0; i < nr; i++)
+		ops[i].err = ops[i].err ?: -EAGAIN;
 }
 
 static void trace_merge(struct vm_area_struct *vma, struct ksm_merge_op *op)
@@ -301,14 +314,15 @@ static int protect_page(struct vm_area_struct *vma, unsigned long addr,
 {
 	struct folio *folio = page_folio(page);
 	pmd_t *pmd = mm_find_pmd(vma->vm_mm, addr);
-	pte_t *pte = NULL, old;
-	spinlock_t *ptl;
-	int err = -EAGAIN;
+	spinlock_t *ptl;	/* of the page table */
+	pte_t *pte, old;
+	int err;
 
-	if (pmd)
-		pte = pte_offset_map_lock(vma->vm_mm, pmd, addr, &ptl);
+	if (!pmd)
+		return -EAGAIN;
+	pte = pte_offset_map_lock(vma->vm_mm, pmd, addr, &ptl);
 	if (!pte)
-		return err;
+		return -EAGAIN;
 	err = take_pte(vma, addr, pte, page, &old);
 	if (err)
 		goto out;
@@ -327,7 +341,7 @@ static int protect_page(struct vm_area_struct *vma, unsigned long addr,
 	}
 	set_pte_at(vma->vm_mm, addr, pte, old);
 out:
-	pte_unmap_unlock(pte, ptl);
+	ksm_pte_unmap_unlock(pte, ptl);
 	return err;
 }
 

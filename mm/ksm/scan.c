@@ -288,7 +288,7 @@ static int scan_pmd(pmd_t *pmd, unsigned long addr, unsigned long end,
 	struct scan_walk *walk = mm_walk->private;
 	struct vm_area_struct *vma = mm_walk->vma;
 	struct ksm_mm *owner = walk->batch->owner;
-	spinlock_t *ptl;
+	spinlock_t *ptl;	/* of the page table, or of the PMD */
 	pte_t *pte;
 	bool stop;
 
@@ -302,6 +302,7 @@ static int scan_pmd(pmd_t *pmd, unsigned long addr, unsigned long end,
 
 	ptl = pmd_trans_huge_lock(pmd, vma);
 	if (ptl) {
+		__acquire(ptl);		/* sparse is not told */
 		stop = look_at_huge(walk, vma, *pmd, addr, end);
 		spin_unlock(ptl);
 		return stop || ksm_mm_should_end(owner);
@@ -315,7 +316,7 @@ static int scan_pmd(pmd_t *pmd, unsigned long addr, unsigned long end,
 	stop = look_at_table(walk, vma, pte, addr, end);
 	if (walk->clean_from < walk->clean_to)
 		flush_tlb_range(vma, walk->clean_from, walk->clean_to);
-	pte_unmap_unlock(pte, ptl);
+	ksm_pte_unmap_unlock(pte, ptl);
 	return stop || ksm_mm_should_end(owner);
 }
 
@@ -375,6 +376,42 @@ enum ksm_step ksm_scan_step(struct ksm_mm *owner, unsigned long *cursor,
 	return stopped ? walk.step : KSM_STEP_END;
 }
 
+static int get_page_at(pmd_t *pmd, unsigned long addr, unsigned long end,
+		       struct mm_walk *mm_walk)
+{
+	struct vm_area_struct *vma = mm_walk->vma;
+	struct page **pagep = mm_walk->private;
+	spinlock_t *ptl;	/* of the page table, or of the PMD */
+	pte_t *pte;
+
+	ptl = pmd_trans_huge_lock(pmd, vma);
+	if (ptl) {
+		__acquire(ptl);		/* sparse is not told */
+		if (pmd_present(*pmd))
+			*pagep = vm_normal_page_pmd(vma, addr, *pmd);
+		if (*pagep)
+			*pagep += (addr & ~HPAGE_PMD_MASK) / PAGE_SIZE;
+		if (*pagep)
+			get_page(*pagep);
+		spin_unlock(ptl);
+		return 0;
+	}
+	pte = pte_offset_map_lock(mm_walk->mm, pmd, addr, &ptl);
+	if (!pte)
+		return 0;
+	if (pte_present(ptep_get(pte)))
+		*pagep = vm_normal_page(vma, addr, ptep_get(pte));
+	if (*pagep)
+		get_page(*pagep);
+	ksm_pte_unmap_unlock(pte, ptl);
+	return 0;
+}
+
+static const struct mm_walk_ops get_page_ops = {
+	.pmd_entry	= get_page_at,
+	.walk_lock	= PGWALK_RDLOCK,
+};
+
 /**
  * ksm_scan_page - get the anonymous page at an address
  * @vma: the area
@@ -386,17 +423,12 @@ enum ksm_step ksm_scan_step(struct ksm_mm *owner, unsigned long *cursor,
 struct page *ksm_scan_page(struct vm_area_struct *vma, unsigned long addr)
 {
 	struct page *page = NULL;
-	struct folio_walk fw;
-	struct folio *folio;
 
-	folio = folio_walk_start(&fw, vma, addr, 0);
-	if (!folio)
-		return NULL;
-	if (folio_test_anon(folio) && !folio_is_zone_device(folio)) {
-		page = fw.page;
-		get_page(page);
+	walk_page_range_vma(vma, addr, addr + PAGE_SIZE, &get_page_ops, &page);
+	if (page && (!PageAnon(page) || is_zone_device_page(page))) {
+		put_page(page);
+		page = NULL;
 	}
-	folio_walk_end(&fw, vma);
 	return page;
 }
 

@@ -101,7 +101,7 @@ static int find_shared_pte(pmd_t *pmd, unsigned long addr, unsigned long end,
 			   struct mm_walk *walk)
 {
 	pte_t *start, *pte;
-	spinlock_t *ptl;
+	spinlock_t *ptl;	/* of the page table */
 	int found = 0;
 
 	/* Nothing of ours is in a huge page; an unstable table will be seen */
@@ -117,7 +117,7 @@ static int find_shared_pte(pmd_t *pmd, unsigned long addr, unsigned long end,
 			break;
 		}
 	}
-	pte_unmap_unlock(start, ptl);
+	ksm_pte_unmap_unlock(start, ptl);
 	return found;
 }
 
