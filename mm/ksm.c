@@ -206,13 +206,13 @@ static unsigned int leave_hole(struct ksm_mm *owner)
 static unsigned int batch_work(void)
 {
 	return hweight64(batch.read | batch.adopt) * KSM_WORK_READ +
-	       batch.skipped * KSM_WORK_SKIP;
+	       batch.passed * KSM_WORK_LOOK;
 }
 
 /* Go on in an mm, for as long as its mmap_lock may be held */
 static unsigned int scan_mm(struct ksm_mm *owner, unsigned int budget)
 {
-	unsigned int work = KSM_WORK_SKIP;
+	unsigned int work = KSM_WORK_LOOK;
 	enum ksm_step step;
 
 	if (!ksm_mm_begin(owner)) {
@@ -322,14 +322,42 @@ static bool has_work(void)
 	return may_scan() || ksm_registry_has_dead() || kthread_should_stop();
 }
 
-static void rest(void)
+static void reap(void)
+{
+	ksm_scan_lock();
+	ksm_reap(SLICE_DEAD);
+	ksm_scan_unlock();
+}
+
+static bool rest_is_cut(unsigned int msecs)
+{
+	return msecs != READ_ONCE(ksm_knobs.sleep_millisecs) || !may_scan();
+}
+
+/* Between two batches.  The rest may be long: mms that exit are not to wait. */
+static void rest_a_while(void)
 {
 	unsigned int msecs = READ_ONCE(ksm_knobs.sleep_millisecs);
+	unsigned long end = jiffies + msecs_to_jiffies(msecs);
 
+	while (time_before(jiffies, end) && !rest_is_cut(msecs)) {
+		wait_event_freezable_timeout(rest_wait, rest_is_cut(msecs) ||
+					     ksm_registry_has_dead(),
+					     end - jiffies);
+		if (!ksm_registry_has_dead())
+			continue;
+		reap();
+		/* A page was locked?  Not again at once. */
+		if (ksm_registry_has_dead())
+			schedule_timeout_interruptible(msecs_to_jiffies(REAP_MSECS));
+	}
+	cond_resched();
+}
+
+static void rest(void)
+{
 	if (may_scan())
-		wait_event_freezable_timeout(rest_wait, msecs !=
-					     READ_ONCE(ksm_knobs.sleep_millisecs),
-					     msecs_to_jiffies(msecs));
+		rest_a_while();
 	else if (ksm_registry_has_dead())
 		schedule_timeout_interruptible(msecs_to_jiffies(REAP_MSECS));
 	else if (may_tidy())
@@ -366,6 +394,7 @@ static int ksmd(void *unused)
 void ksm_wake(void)
 {
 	wake_up_interruptible(&work_wait);
+	wake_up_interruptible(&rest_wait);
 }
 
 /**
@@ -441,7 +470,6 @@ int ksm_set_run(unsigned int run)
 	}
 	ksm_scan_unlock();
 	ksm_wake();
-	ksm_wake_sleeper();
 	return err;
 }
 

@@ -98,6 +98,12 @@ static u64 get_record(struct ksm_mm *owner, unsigned long addr)
 			      ksm_block_index(addr));
 }
 
+/* A record, and one without an item */
+static bool is_plain(u64 rec)
+{
+	return ksm_rec_state(rec) != KSM_NEW && !ksm_rec_has_item(rec);
+}
+
 static void forget(struct ksm_mm *owner, unsigned long addr)
 {
 	ksm_record_drop(owner, ksm_block_find(owner, addr),
@@ -326,8 +332,13 @@ static void seek_twin(struct ksm_batch *batch, unsigned int index,
 		set_aside(batch, index, addr, digest);
 		return;
 	}
-	/* The same frame, inherited by fork, is no twin */
-	if (!twin) {
+	if (twin) {
+		/* The same frame, inherited by fork, is no twin */
+		set_record(batch->owner, addr,
+			   ksm_rec_plain(KSM_SETTLED, 0,
+					 ksm_frame_tag(page_to_pfn(page)),
+					 digest));
+	} else {
 		item = ksm_item_alloc(batch->owner, addr, GFP_LOCKED);
 		if (item)
 			insert_candidate(item, &pos, page, digest,
@@ -432,8 +443,9 @@ static void climb_page(struct ksm_batch *batch, struct ksm_block *block,
 		wants_drain = true;
 		break;
 	case KSM_VOLATILE:
-	case KSM_SETTLED:
 		age = ksm_rec_age(rec) + 1;
+		fallthrough;
+	case KSM_SETTLED:
 		/* Another page than before is as new as the first one */
 		if (ksm_rec_tag(rec) != ksm_frame_tag(page_to_pfn(page)))
 			wants_drain = true;
@@ -736,7 +748,7 @@ static bool seek_partner(struct ksm_mm *owner, struct climber *a)
 
 	b = ksm_item_alloc(owner, a->addr, GFP_UNLOCKED);
 	if (b) {
-		if (ksm_rec_state(get_record(owner, a->addr)) == KSM_VOLATILE)
+		if (is_plain(get_record(owner, a->addr)))
 			insert_candidate(b, &pos, a->page, a->digest, false);
 		else
 			ksm_item_free(b);
@@ -745,7 +757,8 @@ static bool seek_partner(struct ksm_mm *owner, struct climber *a)
 }
 
 /* Get a page that was part of a huge page, as a small one */
-static struct page *extract(struct ksm_mm *owner, unsigned long addr)
+static struct page *extract(struct ksm_mm *owner, unsigned long addr,
+			    u64 digest)
 {
 	struct vm_area_struct *vma;
 	struct page *page = NULL;
@@ -756,7 +769,7 @@ static struct page *extract(struct ksm_mm *owner, unsigned long addr)
 	if (vma)
 		page = ksm_scan_page(vma, addr);
 	if (page && (PageKsm(page) || PageHWPoison(page) ||
-		     ksm_page_split(page))) {
+		     ksm_digest_page(page) != digest || ksm_page_split(page))) {
 		put_page(page);
 		page = NULL;
 	}
@@ -833,7 +846,7 @@ void ksm_climb_finish(struct ksm_mm *owner)
 		struct climber *a = &aside[i];
 
 		if (!a->page)
-			a->page = extract(owner, a->addr);
+			a->page = extract(owner, a->addr, a->digest);
 		if (a->page)
 			a->hit = seek_partner(owner, a);
 		/* As a candidate now, it may be the partner of the next */

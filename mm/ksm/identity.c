@@ -28,6 +28,7 @@
  * again.  Whoever saw [B] or [C] sees [A] too and starts over with the new
  * page; so a node is never taken for stale because it was just moved.
  */
+#include <linux/memremap.h>
 #include <linux/pagemap.h>
 #include <linux/processor.h>
 #include "internal.h"
@@ -249,6 +250,11 @@ enum ksm_order ksm_node_compare(struct ksm_stable_node *node, void *arg)
 	case -ESTALE:
 		return KSM_GONE;
 	default:
+		return KSM_BUSY;
+	}
+	/* Memory of a device, where migration took it, is not ours to read */
+	if (folio_is_zone_device(folio)) {
+		folio_put(folio);
 		return KSM_BUSY;
 	}
 	if (folio_test_hwpoison(folio)) {

@@ -348,9 +348,9 @@ u16 ksm_frame_tag(unsigned long pfn);
 /* pace.c                                                              */
 /* ------------------------------------------------------------------ */
 
-/* One page read costs this many units of work, one passed over costs one. */
+/* One page read costs this many units of work, one look at a PTE costs one. */
 #define KSM_WORK_READ		32U
-#define KSM_WORK_SKIP		1U
+#define KSM_WORK_LOOK		1U
 
 #define KSM_DEFAULT_PAGES	100U
 
@@ -402,7 +402,7 @@ void ksm_pace_pass_end(void);
  * @items: rmap items
  * @chains: chains
  * @dups: stable nodes on chains
- * @bytes: memory taken by all the bookkeeping
+ * @bytes: memory taken by all of these
  */
 struct ksm_stats {
 	unsigned long	scanned;
@@ -682,6 +682,7 @@ bool ksm_registry_has_dead(void);
 struct ksm_mm *ksm_registry_dead(void);
 void ksm_registry_bury(struct ksm_mm *owner);
 unsigned long ksm_registry_bytes(struct mm_struct *mm);
+unsigned long ksm_registry_footprint(void);
 bool ksm_mm_begin(struct ksm_mm *owner);
 void ksm_mm_end(struct ksm_mm *owner);
 bool ksm_mm_should_end(struct ksm_mm *owner);
@@ -699,7 +700,8 @@ bool ksm_mm_should_end(struct ksm_mm *owner);
  * @adopt: pages that map a merged page that their record does not know
  * @read: pages to be read; @page holds a reference for each
  * @huge: those of @read that a PMD maps
- * @skipped: pages passed over, in this block and in those before it
+ * @passed: PTEs looked at, in this block and in those before it
+ * @skipped: pages among them that might have been read, but were passed over
  * @hole: after KSM_STEP_HOLE: where the hole begins
  * @page: the pages of @adopt and @read
  */
@@ -711,6 +713,7 @@ struct ksm_batch {
 	u64			adopt;
 	u64			read;
 	u64			huge;
+	unsigned int		passed;
 	unsigned int		skipped;
 	unsigned long		hole;
 	struct page		*page[KSM_BLOCK_PAGES];

@@ -34,6 +34,7 @@
  */
 #include <linux/cacheflush.h>
 #include <linux/highmem.h>
+#include <linux/memremap.h>
 #include <linux/hugetlb.h>
 #include <linux/mmu_notifier.h>
 #include <linux/pagemap.h>
@@ -250,6 +251,17 @@ out:
 		ops[i].err = ops[i].err ?: -EAGAIN;
 }
 
+/* May the shared page, or the zero page if that is NULL, be mapped here? */
+static int may_map(struct vm_area_struct *vma, struct folio *kfolio)
+{
+	if (!kfolio)
+		return mm_forbids_zeropage(vma->vm_mm) ? -EPERM : 0;
+	if (!folio_test_swapbacked(kfolio) || folio_test_hwpoison(kfolio) ||
+	    folio_is_zone_device(kfolio))
+		return -EPERM;
+	return 0;
+}
+
 static void trace_merge(struct vm_area_struct *vma, struct ksm_merge_op *op)
 {
 	if (op->kfolio)
@@ -281,12 +293,8 @@ void ksm_merge_run(struct vm_area_struct *vma, struct ksm_merge_op *ops,
 	if (WARN_ON_ONCE(!nr || nr > KSM_RUN_OPS))
 		return;
 	for (i = 0; i < nr; i++) {
-		struct folio *kfolio = ops[i].kfolio;
-
-		ops[i].err = -EBUSY;
-		if (kfolio ? !folio_test_swapbacked(kfolio) ||
-			     folio_test_hwpoison(kfolio) :
-			     mm_forbids_zeropage(vma->vm_mm))
+		ops[i].err = may_map(vma, ops[i].kfolio);
+		if (ops[i].err)
 			continue;
 		ops[i].err = lock_source(ops[i].page);
 		locked[i] = !ops[i].err;

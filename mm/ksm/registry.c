@@ -47,6 +47,7 @@ static bool unmerging;					/* R */
 static struct mm_slot cursors[KSM_NR_CURSORS];		/* R; mm is NULL */
 static struct ksm_mm *current_owner[KSM_NR_CURSORS];	/* S */
 static LIST_HEAD(visited_mms);				/* S */
+static atomic_long_t nr_entries = ATOMIC_LONG_INIT(0);	/* live or dead */
 static struct kmem_cache *mm_cache;
 
 static struct ksm_mm *slot_owner(struct mm_slot *slot)
@@ -75,6 +76,7 @@ static void free_entry(struct ksm_mm *owner)
 {
 	mmdrop(owner->slot.mm);
 	mm_slot_free(mm_cache, owner);
+	atomic_long_dec(&nr_entries);
 }
 
 /**
@@ -94,6 +96,7 @@ int ksm_registry_add(struct mm_struct *mm)
 	owner = mm_slot_alloc(mm_cache);
 	if (!owner)
 		return -ENOMEM;
+	atomic_long_inc(&nr_entries);
 	owner->blocks = RB_ROOT;
 	slot = &owner->slot;
 	mmgrab(mm);
@@ -351,6 +354,17 @@ unsigned long ksm_registry_bytes(struct mm_struct *mm)
 		bytes = READ_ONCE(owner->bytes) + sizeof(*owner);
 	spin_unlock(&registry_lock);
 	return bytes;
+}
+
+/**
+ * ksm_registry_footprint - memory that the entries of all mms take
+ *
+ * Context: any.
+ * Return: bytes.
+ */
+unsigned long ksm_registry_footprint(void)
+{
+	return atomic_long_read(&nr_entries) * sizeof(struct ksm_mm);
 }
 
 /**

@@ -244,7 +244,9 @@ static struct folio *copy_for(struct folio *folio, struct vm_area_struct *vma,
 	folio_set_dirty(copy);
 	__folio_mark_uptodate(copy);
 	__folio_set_locked(copy);
+#ifdef CONFIG_SWAP
 	count_vm_event(KSM_SWPIN_COPY);
+#endif
 	return copy;
 }
 

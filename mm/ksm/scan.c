@@ -51,7 +51,7 @@
  * struct scan_walk - the state of one step
  * @batch: to be filled
  * @seen: everything below this address has been looked at
- * @most: stop after having passed over so many pages
+ * @most: stop after so many pages
  * @step: what the step ends with
  * @smart: pages may be passed over
  * @trusted: the dirty bit tells of each store to this mm
@@ -153,6 +153,29 @@ static bool record_stands(struct scan_walk *walk, u64 rec, unsigned long addr,
 	return true;
 }
 
+/*
+ * May this settled page be passed over?  It shares its frame with a candidate,
+ * by fork, which may be merged at any time: so it takes a look at the page.
+ * The age counts the visits since it was read.
+ */
+static bool settled_stands(struct scan_walk *walk, struct ksm_block *block,
+			   unsigned long addr, struct page *page, bool dirty)
+{
+	unsigned int index = ksm_block_index(addr);
+	u64 rec = ksm_record_get(block, index);
+	unsigned int age = ksm_rec_age(rec);
+
+	if (ksm_rec_state(rec) != KSM_SETTLED || !walk->smart ||
+	    !walk->trusted || dirty || PageKsm(page) || age >= VISITS_TRUSTED ||
+	    ksm_rec_tag(rec) != ksm_frame_tag(page_to_pfn(page)))
+		return false;
+	ksm_record_set(block, index,
+		       ksm_rec_plain(KSM_SETTLED, age + 1, ksm_rec_tag(rec),
+				     ksm_rec_digest(rec)));
+	walk->batch->skipped++;
+	return true;
+}
+
 static void want_read(struct scan_walk *walk, unsigned int index,
 		      struct page *page, bool huge)
 {
@@ -184,9 +207,10 @@ static bool absent_for_good(pte_t pte)
 }
 
 static void look_at_pte(struct scan_walk *walk, struct vm_area_struct *vma,
-			unsigned long addr, pte_t *pte, u64 rec)
+			unsigned long addr, pte_t *pte, struct ksm_block *block)
 {
 	unsigned int index = ksm_block_index(addr);
+	u64 rec = ksm_record_get(block, index);
 	pte_t cur = ptep_get(pte);
 	struct page *page = NULL;
 
@@ -205,6 +229,8 @@ static void look_at_pte(struct scan_walk *walk, struct vm_area_struct *vma,
 			walk->batch->gone |= BIT_ULL(index);
 		return;
 	}
+	if (settled_stands(walk, block, addr, page, pte_dirty(cur)))
+		return;
 	want_read(walk, index, page, false);
 	if (walk->smart && walk->trusted && pte_dirty(cur) && !PageKsm(page))
 		clean_pte(walk, vma, addr, pte, page_folio(page));
@@ -219,7 +245,7 @@ static bool has_work(const struct ksm_batch *batch)
 static bool stop_after(struct scan_walk *walk, unsigned long next)
 {
 	walk->seen = next;
-	return has_work(walk->batch) || walk->batch->skipped >= walk->most;
+	return has_work(walk->batch) || walk->batch->passed >= walk->most;
 }
 
 static bool look_at_table(struct scan_walk *walk, struct vm_area_struct *vma,
@@ -234,10 +260,9 @@ static bool look_at_table(struct scan_walk *walk, struct vm_area_struct *vma,
 		struct ksm_block *block = ksm_block_find(owner, addr);
 
 		walk->batch->base = addr & KSM_BLOCK_MASK;
+		walk->batch->passed += (next - addr) / PAGE_SIZE;
 		for (; addr < next; addr += PAGE_SIZE, pte++)
-			look_at_pte(walk, vma, addr, pte,
-				    ksm_record_get(block,
-						   ksm_block_index(addr)));
+			look_at_pte(walk, vma, addr, pte, block);
 		stop = stop_after(walk, next);
 	}
 	return stop;
@@ -260,6 +285,7 @@ static bool look_at_huge(struct scan_walk *walk, struct vm_area_struct *vma,
 		struct page *page = vm_normal_page_pmd(vma, addr, pmd);
 
 		walk->batch->base = addr & KSM_BLOCK_MASK;
+		walk->batch->passed += (next - addr) / PAGE_SIZE;
 		if (page)
 			page += (addr & ~HPAGE_PMD_MASK) / PAGE_SIZE;
 		for (; addr < next; addr += PAGE_SIZE) {
@@ -329,7 +355,7 @@ static const struct mm_walk_ops scan_ops = {
  * ksm_scan_step - find the next pages of an mm that want something
  * @owner: the mm
  * @cursor: where to go on; moved
- * @most: stop after having passed over so many pages
+ * @most: stop after so many pages
  * @batch: filled; references in @batch->page belong to the caller
  *
  * Context: scan mutex, within ksm_mm_begin().
@@ -358,6 +384,7 @@ enum ksm_step ksm_scan_step(struct ksm_mm *owner, unsigned long *cursor,
 	batch->adopt = 0;
 	batch->read = 0;
 	batch->huge = 0;
+	batch->passed = 0;
 	batch->skipped = 0;
 
 	for_each_vma(vmi, vma) {

@@ -165,7 +165,7 @@ long ksm_stat_volatile(void)
 }
 
 /**
- * ksm_stat_profit - bytes saved less the bytes that this takes
+ * ksm_stat_profit - bytes saved less the bytes that records and trees take
  *
  * Context: any; exact while ksmd does not scan.
  * Return: the bytes, negative if KSM costs more than it saves.

@@ -5,8 +5,8 @@
  * record in state MERGED may be believed for the length of a pass.  One whose
  * page has migrated is taken to the tree of its new node, if each node has
  * its own.  A chain with one dup left becomes a single node again, but no
- * sooner than stable_node_chains_prune_millisecs after the last look, as it
- * may be about to grow again.
+ * sooner than stable_node_chains_prune_millisecs after it was last tidied, as
+ * it may be about to grow again.
  */
 #include <linux/jiffies.h>
 #include "internal.h"
@@ -85,18 +85,20 @@ static unsigned int sweep_entry(struct ksm_entry *entry)
 	int nid = entry->nid;
 	u64 digest = entry->digest;
 	unsigned int count;
+	bool due;
 
 	if (entry->kind != KSM_CHAIN) {
 		sweep_node(ksm_entry_node(entry));
 		return 1;
 	}
-	if (!chain_is_due(ksm_entry_chain(entry)))
-		return 1;
-	ksm_entry_chain(entry)->pruned = jiffies;
+	due = chain_is_due(ksm_entry_chain(entry));
+	if (due)
+		ksm_entry_chain(entry)->pruned = jiffies;
 	count = sweep_chain(ksm_entry_chain(entry));
 	/* With its last dup, the chain has gone: do not touch it unseen */
 	for (other = ksm_stable_from(nid, digest);
-	     other && other->digest == digest; other = ksm_stable_next(other)) {
+	     due && other && other->digest == digest;
+	     other = ksm_stable_next(other)) {
 		if (other == entry && other->kind == KSM_CHAIN) {
 			ksm_chain_tidy(ksm_entry_chain(other));
 			break;

@@ -222,7 +222,8 @@ static ssize_t show_volatile(const struct ksm_file *file, char *buf)
 
 static ssize_t show_profit(const struct ksm_file *file, char *buf)
 {
-	return sysfs_emit(buf, "%ld\n", ksm_stat_profit());
+	return sysfs_emit(buf, "%ld\n", ksm_stat_profit() -
+			  (long)ksm_registry_footprint());
 }
 
 static ssize_t show_zero_pages(const struct ksm_file *file, char *buf)

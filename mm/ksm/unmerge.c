@@ -16,6 +16,7 @@
 
 #define SLICE_FAULTS	64
 #define SLICE_RECORDS	512
+#define SLICE_NODES	1024
 
 static void breathe(void)
 {
@@ -134,7 +135,7 @@ static int unshare_mapper(struct mapper *mapper)
  * still an anonymous page of both.  Returns 1 if one such mapper was dealt
  * with.
  */
-static int part_from_page(struct ksm_stable_node *node)
+static int part_from_page(struct ksm_stable_node *node, struct mapper *last)
 {
 	struct mapper mapper = {};
 	struct rmap_walk_control rwc = {
@@ -155,17 +156,27 @@ static int part_from_page(struct ksm_stable_node *node)
 	}
 	folio_unlock(folio);
 	folio_put(folio);
-	return err > 0 ? unshare_mapper(&mapper) ?: 1 : err;
+	if (err <= 0)
+		return err;
+	err = unshare_mapper(&mapper) ?: 1;
+	/* It would not be unshared, say since it went to a device */
+	if (mapper.mm == last->mm && mapper.addr == last->addr)
+		return err > 0 ? -EBUSY : err;
+	*last = mapper;
+	return err;
 }
 
 static int drop_node(struct ksm_stable_node *node)
 {
+	struct mapper last = {};
 	int err;
 
 	do {
-		err = part_from_page(node);
+		err = part_from_page(node, &last);
 		cond_resched();
-	} while (err > 0);
+	} while (err > 0 && !fatal_signal_pending(current));
+	if (err > 0)
+		err = -EINTR;
 	if (!err)
 		ksm_node_drop(node);
 	return err;
@@ -189,19 +200,41 @@ static int drop_entry(struct ksm_entry *entry)
 	return err;
 }
 
+/*
+ * Drop some nodes of a tree, beginning with @digest; all of one digest in one
+ * go.  Returns false when the end was reached.
+ */
+static bool drop_some_nodes(int nid, u64 *digest, int *err)
+{
+	struct ksm_entry *entry = ksm_stable_from(nid, *digest);
+	unsigned int done = 0;
+
+	while (entry) {
+		struct ksm_entry *next = ksm_stable_next(entry);
+
+		*digest = entry->digest;
+		*err = drop_entry(entry) ?: *err;
+		cond_resched();
+		entry = next;
+		if (++done >= SLICE_NODES && entry && entry->digest != *digest) {
+			*digest = entry->digest;
+			return true;
+		}
+	}
+	return false;
+}
+
 static int drop_all_nodes(void)
 {
 	int nid, err = 0;
 
 	for (nid = 0; nid < nr_node_ids; nid++) {
-		struct ksm_entry *entry = ksm_stable_from(nid, 0);
+		u64 digest = 0;
 
-		while (entry) {
-			struct ksm_entry *next = ksm_stable_next(entry);
-
-			err = drop_entry(entry) ?: err;
-			cond_resched();
-			entry = next;
+		while (drop_some_nodes(nid, &digest, &err)) {
+			if (fatal_signal_pending(current))
+				return -EINTR;
+			breathe();
 		}
 	}
 	return err;
@@ -210,13 +243,19 @@ static int drop_all_nodes(void)
 /**
  * ksm_forget_nodes - drop all stable nodes, if nothing is shared any more
  *
- * Context: process, scan mutex; may sleep.
- * Return: 0; -EBUSY if something is shared, or still mapped somewhere.
+ * Context: process, scan mutex, dropped and taken again in between; may sleep.
+ * Return: 0, and there are no nodes; -EBUSY if something is shared, or still
+ *	mapped somewhere; -EINTR.
  */
 int ksm_forget_nodes(void)
 {
+	int err = -EBUSY;
+
 	lockdep_assert_held(&ksm_scan_mutex);
-	return ksm_stats.shared ? -EBUSY : drop_all_nodes();
+	if (!ksm_stats.shared)
+		err = drop_all_nodes();
+	/* ksmd may have made new ones in between */
+	return err ?: ksm_stats.nodes ? -EBUSY : 0;
 }
 
 /* Reap one slice of one mm; true if it is buried */

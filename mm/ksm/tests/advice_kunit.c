@@ -301,4 +301,5 @@ static struct kunit_suite advice_suite = {
 	.init = ksm_kunit_init,
 	.test_cases = advice_cases,
 };
+
 kunit_test_suite(advice_suite);

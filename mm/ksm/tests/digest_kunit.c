@@ -135,4 +135,5 @@ static struct kunit_suite digest_suite = {
 	.name = "ksm_digest",
 	.test_cases = digest_cases,
 };
+
 kunit_test_suite(digest_suite);

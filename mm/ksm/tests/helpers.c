@@ -7,19 +7,35 @@
 #include "helpers.h"
 
 /**
+ * ksm_kunit_settle - drop what exited mms have left
+ *
+ * ksmd does so, too, but in its own time.
+ */
+void ksm_kunit_settle(void)
+{
+	struct ksm_sweep sweep = {};
+	unsigned int prune;
+
+	ksm_scan_lock();
+	while (ksm_registry_has_dead())
+		ksm_reap(1);
+	prune = ksm_knobs.prune_millisecs;
+	WRITE_ONCE(ksm_knobs.prune_millisecs, 0);
+	while (!ksm_sweep(&sweep, UINT_MAX))
+		;
+	WRITE_ONCE(ksm_knobs.prune_millisecs, prune);
+	ksm_scan_unlock();
+}
+
+/**
  * ksm_kunit_init - let a test go on only if nobody uses KSM
  * @test: the test
- *
- * The mms of the test before have exited; what they left is reaped here.
  *
  * Return: 0, for a suite's init function.
  */
 int ksm_kunit_init(struct kunit *test)
 {
-	ksm_scan_lock();
-	while (ksm_registry_has_dead())
-		ksm_reap(1);
-	ksm_scan_unlock();
+	ksm_kunit_settle();
 	if (READ_ONCE(ksm_knobs.run) != KSM_RUN_STOP ||
 	    ksm_registry_populated() || READ_ONCE(ksm_stats.nodes))
 		kunit_skip(test, "KSM is in use");

@@ -24,6 +24,7 @@
 struct vm_area_struct;
 
 /* helpers.c */
+void ksm_kunit_settle(void);
 int ksm_kunit_init(struct kunit *test);
 int ksm_kunit_init_knobs(struct kunit *test);
 bool ksm_kunit_failed(struct kunit *test);

@@ -212,12 +212,6 @@ static void compare_orders_pages(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, ksm_node_compare(node, equal), KSM_SAME);
 	KUNIT_EXPECT_EQ(test, ksm_node_compare(node, less), KSM_BEFORE);
 	KUNIT_EXPECT_EQ(test, ksm_node_compare(node, more), KSM_AFTER);
-#ifdef CONFIG_MEMORY_FAILURE
-	/* Nobody joins, or even reads, a page that went bad (B130) */
-	SetPageHWPoison(page);
-	KUNIT_EXPECT_EQ(test, ksm_node_compare(node, equal), KSM_BUSY);
-	ClearPageHWPoison(page);
-#endif
 	KUNIT_EXPECT_EQ(test, folio_ref_count(folio), 1);
 	ksm_folio_detach(folio);
 	KUNIT_EXPECT_EQ(test, ksm_node_compare(node, equal), KSM_GONE);
@@ -226,6 +220,37 @@ out:
 	ksm_scan_unlock();
 }
 
+#ifdef CONFIG_MEMORY_FAILURE
+/* B130: nobody joins a page that went bad, or reads it; its node lets it go */
+static void poisoned_page(struct kunit *test)
+{
+	struct page *page = ksm_kunit_page(test, NUMA_NO_NODE, 5);
+	struct page *equal = ksm_kunit_page(test, NUMA_NO_NODE, 5);
+	struct folio *folio = page_folio(page);
+	struct ksm_stable_node *node;
+
+	ksm_scan_lock();
+	node = node_on(page);
+	KUNIT_EXPECT_NOT_NULL(test, node);
+	if (!node)
+		goto out;
+	KUNIT_EXPECT_FALSE(test, ksm_node_part_poisoned(node));
+	SetPageHWPoison(page);
+	folio_lock(folio);
+	KUNIT_EXPECT_EQ(test, ksm_node_compare(node, equal), KSM_BUSY);
+	KUNIT_EXPECT_FALSE(test, ksm_node_part_poisoned(node));
+	KUNIT_EXPECT_TRUE(test, ksm_node_alive(node));
+	folio_unlock(folio);
+	KUNIT_EXPECT_EQ(test, ksm_node_compare(node, equal), KSM_GONE);
+	KUNIT_EXPECT_FALSE(test, ksm_node_alive(node));
+	KUNIT_EXPECT_EQ(test, folio_ref_count(folio), 1);
+	ClearPageHWPoison(page);
+	ksm_stable_node_free(node);
+out:
+	ksm_scan_unlock();
+}
+#endif
+
 static struct kunit_case identity_cases[] = {
 	KUNIT_CASE(attach_and_detach),
 	KUNIT_CASE(grab_and_lock),
@@ -233,6 +258,9 @@ static struct kunit_case identity_cases[] = {
 	KUNIT_CASE(frame_of_another),
 	KUNIT_CASE(node_moves_along),
 	KUNIT_CASE(compare_orders_pages),
+#ifdef CONFIG_MEMORY_FAILURE
+	KUNIT_CASE(poisoned_page),
+#endif
 	{}
 };
 
@@ -241,4 +269,5 @@ static struct kunit_suite identity_suite = {
 	.init = ksm_kunit_init,
 	.test_cases = identity_cases,
 };
+
 kunit_test_suite(identity_suite);

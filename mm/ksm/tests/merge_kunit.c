@@ -4,12 +4,12 @@
  * what each process finds in its memory afterwards.
  */
 #include <kunit/static_stub.h>
-#include <linux/huge_mm.h>
 #include <linux/mman.h>
 #include <linux/nodemask.h>
 #include <linux/pagemap.h>
 #include <linux/sched.h>
 #include <linux/sched/mm.h>
+#include <linux/swap.h>
 #include <linux/topology.h>
 #include "helpers.h"
 
@@ -139,7 +139,7 @@ static void run_weak_digest(struct kunit *test, u64 (*digest)(struct page *page)
 	unsigned long i, k;
 	struct twins twins;
 
-	kunit_activate_static_stub(test, ksm_digest_page, digest);
+	kunit_activate_static_stub(test, ksm_digest_page, *digest);
 	twins_begin(test, &twins, pages, 0);
 	for (i = 0; i < pages; i++) {
 		for (k = 0; k < TWINS; k++)
@@ -543,6 +543,7 @@ static void huge_page_of_twins(struct kunit *test)
 	unsigned long addr = map_huge(test, mm, 0x41);
 	unsigned long i;
 
+	KUNIT_ASSERT_EQ(test, 0, ksm_set_max_page_sharing(HPAGE_PMD_NR));
 	ksm_kunit_offer(test, mm, addr, HPAGE_PMD_NR);
 	ksm_kunit_passes(test, 1);
 	KUNIT_EXPECT_EQ(test, ksm_kunit_pfn(mm, addr), 0);
@@ -551,7 +552,7 @@ static void huge_page_of_twins(struct kunit *test)
 	ksm_kunit_passes(test, 1);
 	ksm_kunit_expect_pages(test, 1, HPAGE_PMD_NR - 1, 0, 0);
 	KUNIT_EXPECT_TRUE(test, ksm_kunit_merged(mm, addr));
-	for (i = 1; i < HPAGE_PMD_NR; i++)
+	for (i = 1; i < HPAGE_PMD_NR && !ksm_kunit_failed(test); i++)
 		KUNIT_EXPECT_EQ(test, ksm_kunit_pfn(mm, addr),
 				ksm_kunit_pfn(mm, addr + i * PAGE_SIZE));
 	KUNIT_EXPECT_TRUE(test, ksm_kunit_holds(mm, addr, HPAGE_PMD_NR, 0x41));
@@ -583,6 +584,7 @@ static void huge_page_with_reference(struct kunit *test)
 	unsigned long addr = map_huge(test, mm, 0x43);
 	struct page *page;
 
+	KUNIT_ASSERT_EQ(test, 0, ksm_set_max_page_sharing(HPAGE_PMD_NR));
 	page = ksm_kunit_get_page(mm, addr + 5 * PAGE_SIZE);
 	KUNIT_ASSERT_NOT_NULL(test, page);
 	ksm_kunit_offer(test, mm, addr, HPAGE_PMD_NR);
@@ -744,9 +746,7 @@ static bool round_without_memory(struct kunit *test, unsigned int which,
 	ksm_kunit_expect_pages(test, 2, 3, 1, 0);
 	ksm_kunit_mm_exit(test, twins.mm[0]);
 	ksm_kunit_mm_exit(test, twins.mm[1]);
-	ksm_scan_lock();
-	ksm_reap(UINT_MAX);
-	ksm_scan_unlock();
+	ksm_kunit_settle();
 	ksm_kunit_expect_nothing(test);
 	return hit;
 }
@@ -893,7 +893,7 @@ static void run_life(struct kunit *test)
 	ksm_kunit_seed(test, &rnd);
 	for (i = 0; i < LIFE_MMS; i++)
 		life_is_born(test, life, i);
-	for (round = 0; round < 40 && !ksm_kunit_failed(test); round++) {
+	for (round = 0; round < 120 && !ksm_kunit_failed(test); round++) {
 		for (i = ksm_kunit_below(&rnd, 12); i; i--)
 			life_goes_on(test, life, &rnd);
 		ksm_kunit_passes(test, 1);
@@ -951,10 +951,10 @@ static struct kunit_case merge_cases[] = {
 	KUNIT_CASE(candidate_exits),
 	KUNIT_CASE(unmerge_a_part),
 	KUNIT_CASE(unmerge_discarded),
-	KUNIT_CASE_SLOW(first_pass_without_memory),
-	KUNIT_CASE_SLOW(second_pass_without_memory),
-	KUNIT_CASE_SLOW(random_life),
-	KUNIT_CASE_SLOW(random_life_with_two_digests),
+	KUNIT_CASE(first_pass_without_memory),
+	KUNIT_CASE(second_pass_without_memory),
+	KUNIT_CASE(random_life),
+	KUNIT_CASE(random_life_with_two_digests),
 	{}
 };
 
@@ -963,4 +963,5 @@ static struct kunit_suite merge_suite = {
 	.init = ksm_kunit_init_knobs,
 	.test_cases = merge_cases,
 };
+
 kunit_test_suite(merge_suite);

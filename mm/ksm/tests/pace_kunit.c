@@ -255,4 +255,5 @@ static struct kunit_suite pace_suite = {
 	.name = "ksm_pace",
 	.test_cases = pace_cases,
 };
+
 kunit_test_suite(pace_suite);

@@ -8,7 +8,7 @@
 #include "helpers.h"
 
 #define BLOCKS		8
-#define STEPS		4000
+#define STEPS		20000
 #define PLAIN_BYTES(n)	(sizeof(struct ksm_block) + (n) * sizeof(u64))
 
 /* What the records should be: 0, which is KSM_NEW, where there is none */
@@ -520,4 +520,5 @@ static struct kunit_suite record_suite = {
 	.init = ksm_kunit_init,
 	.test_cases = record_cases,
 };
+
 kunit_test_suite(record_suite);

@@ -6,6 +6,7 @@
 #include <linux/completion.h>
 #include <linux/delay.h>
 #include <linux/kthread.h>
+#include <linux/mmap_lock.h>
 #include <linux/sched/coredump.h>
 #include <linux/sched/mm.h>
 #include "helpers.h"
@@ -259,10 +260,9 @@ static void begin_refuses(struct kunit *test)
 	KUNIT_EXPECT_NOT_NULL(test, owner);
 	if (owner) {
 		KUNIT_EXPECT_TRUE(test, ksm_mm_begin(owner));
-		KUNIT_EXPECT_FALSE(test, mmap_write_trylock(mm));
+		KUNIT_EXPECT_TRUE(test, rwsem_is_locked(&mm->mmap_lock));
 		ksm_mm_end(owner);
-		KUNIT_EXPECT_TRUE(test, mmap_write_trylock(mm));
-		mmap_write_unlock(mm);
+		KUNIT_EXPECT_FALSE(test, rwsem_is_locked(&mm->mmap_lock));
 
 		/* The OOM reaper was there, or a fork failed half-way (B19) */
 		set_bit(MMF_UNSTABLE, &mm->flags);
@@ -271,8 +271,7 @@ static void begin_refuses(struct kunit *test)
 		users = atomic_xchg(&mm->mm_users, 0);
 		KUNIT_EXPECT_FALSE(test, ksm_mm_begin(owner));
 		atomic_set(&mm->mm_users, users);
-		KUNIT_EXPECT_TRUE(test, mmap_write_trylock(mm));
-		mmap_write_unlock(mm);
+		KUNIT_EXPECT_FALSE(test, rwsem_is_locked(&mm->mmap_lock));
 	}
 	crowd_end(test, crowd);
 }
@@ -296,6 +295,7 @@ static void retire_and_come_back(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, ksm_registry_bytes(mm), 0);
 
 	add(test, crowd, 0, 1);
+	KUNIT_EXPECT_NULL(test, ksm_registry_next(KSM_CURSOR_SCAN));
 	again = ksm_registry_next(KSM_CURSOR_SCAN);
 	KUNIT_EXPECT_NOT_NULL(test, again);
 	KUNIT_EXPECT_TRUE(test, again != owner);
@@ -304,7 +304,8 @@ static void retire_and_come_back(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, atomic_read(&mm->mm_count), crowd->grabs[0] + 1);
 	KUNIT_EXPECT_PTR_EQ(test, ksm_registry_current(KSM_CURSOR_SCAN), again);
 	KUNIT_EXPECT_TRUE(test, again && ksm_mm_begin(again));
-	ksm_mm_end(again);
+	if (again)
+		ksm_mm_end(again);
 	crowd_end(test, crowd);
 }
 
@@ -498,4 +499,5 @@ static struct kunit_suite registry_suite = {
 	.init = ksm_kunit_init,
 	.test_cases = registry_cases,
 };
+
 kunit_test_suite(registry_suite);

@@ -389,4 +389,5 @@ static struct kunit_suite rmap_suite = {
 	.init = ksm_kunit_init,
 	.test_cases = rmap_cases,
 };
+
 kunit_test_suite(rmap_suite);

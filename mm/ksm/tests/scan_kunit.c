@@ -122,13 +122,14 @@ static void settled_pages_are_read_again(struct kunit *test)
 {
 	struct mm_struct *mm = ksm_kunit_mm(test);
 	unsigned long addr = map_unique(test, mm), read, total = 0, most = 0;
+	unsigned long twin = ksm_kunit_map(test, mm, 1);
 	struct page *page;
 	unsigned int pass;
 
 	ksm_kunit_passes(test, 2);
 	page = ksm_kunit_get_page(mm, addr);
 	KUNIT_ASSERT_NOT_NULL(test, page);
-	((u8 *)page_address(page))[100]++;
+	((u8 *)page_address(page))[100] = 0xad;
 	put_page(page);
 	for (pass = 0; pass < 40; pass++) {
 		read = pass_reads(test);
@@ -139,6 +140,15 @@ static void settled_pages_are_read_again(struct kunit *test)
 	KUNIT_EXPECT_GE(test, total, 2 * PAGES);
 	KUNIT_EXPECT_LE(test, total, 5 * PAGES);
 	KUNIT_EXPECT_LE(test, most, PAGES / 2);
+
+	/* The one that was written to is listed as what it is now */
+	KUNIT_EXPECT_EQ(test, ksm_kunit_fill(mm, twin, 1, 0xee), 0);
+	KUNIT_EXPECT_EQ(test, ksm_kunit_poke(mm, twin, 0), 0);
+	KUNIT_EXPECT_EQ(test, ksm_kunit_poke(mm, twin + 100, 0xad), 0);
+	ksm_kunit_offer(test, mm, twin, 1);
+	ksm_kunit_passes(test, 2);
+	ksm_kunit_expect_pages(test, 1, 1, PAGES - 1, 0);
+	KUNIT_EXPECT_EQ(test, ksm_kunit_pfn(mm, twin), ksm_kunit_pfn(mm, addr));
 }
 
 /* B116: a page that changes all the time is read less and less often */
@@ -301,4 +311,5 @@ static struct kunit_suite scan_suite = {
 	.init = ksm_kunit_init_knobs,
 	.test_cases = scan_cases,
 };
+
 kunit_test_suite(scan_suite);

@@ -208,11 +208,11 @@ static enum ksm_found put_in_tree(struct merged *merged)
 	struct ksm_chain *spare = ksm_chain_alloc(GFP_KERNEL);
 	enum ksm_found found = KSM_RETRY;
 	struct ksm_stable_node *obstacle;
+	int nid = ksm_tree_nid(page_to_pfn(merged->page));
 
 	if (spare)
-		found = ksm_stable_insert(merged->node,
-			ksm_tree_nid(page_to_pfn(merged->page)),
-			ksm_node_compare, merged->page, &spare, &obstacle);
+		found = ksm_stable_insert(merged->node, nid, ksm_node_compare,
+					  merged->page, &spare, &obstacle);
 	ksm_chain_free(spare);
 	return found;
 }
@@ -404,4 +404,5 @@ static struct kunit_suite sharing_suite = {
 	.init = ksm_kunit_init,
 	.test_cases = sharing_cases,
 };
+
 kunit_test_suite(sharing_suite);

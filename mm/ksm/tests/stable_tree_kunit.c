@@ -10,7 +10,7 @@
 #define CONTENTS	12	/* few, so that chains come about */
 #define MOST_NODES	48
 #define MOST_SHARERS	3
-#define STEPS		3000
+#define STEPS		8000
 #define NIDS		2
 
 typedef u64 (*digest_fn)(unsigned long contents);
@@ -779,4 +779,5 @@ static struct kunit_suite stable_tree_suite = {
 	.init = ksm_kunit_init,
 	.test_cases = stable_tree_cases,
 };
+
 kunit_test_suite(stable_tree_suite);

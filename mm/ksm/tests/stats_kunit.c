@@ -198,4 +198,5 @@ static struct kunit_suite stats_suite = {
 	.init = ksm_kunit_init,
 	.test_cases = stats_cases,
 };
+
 kunit_test_suite(stats_suite);

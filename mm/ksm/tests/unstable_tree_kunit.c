@@ -7,7 +7,7 @@
 #include "helpers.h"
 
 #define CONTENTS	40
-#define STEPS		4000
+#define STEPS		10000
 #define NIDS		2
 
 typedef u64 (*digest_fn)(unsigned long contents);
@@ -276,4 +276,5 @@ static struct kunit_suite unstable_tree_suite = {
 	.init = ksm_kunit_init,
 	.test_cases = unstable_tree_cases,
 };
+
 kunit_test_suite(unstable_tree_suite);

@@ -243,7 +243,7 @@ bool ksm_kunit_holds(struct mm_struct *mm, unsigned long addr,
 pte_t ksm_kunit_pte(struct mm_struct *mm, unsigned long addr)
 {
 	pte_t *pte, val = __pte(0);
-	spinlock_t *ptl;
+	spinlock_t *ptl; /* of the page table */
 	pmd_t *pmd;
 
 	mmap_read_lock(mm);
@@ -307,22 +307,22 @@ struct page *ksm_kunit_get_page(struct mm_struct *mm, unsigned long addr)
 
 static unsigned int scan_owner(struct ksm_mm *owner)
 {
-	unsigned long addr = 0, hole;
 	unsigned int steps = 0;
+	unsigned long addr = 0;
 	enum ksm_step step;
 
 	do {
 		if (!ksm_mm_begin(owner))
 			break;
-		hole = addr;
 		step = ksm_scan_step(owner, &addr, UINT_MAX, &batch);
+		ksm_count_work(hweight64(batch.read), batch.skipped);
 		if (step == KSM_STEP_BATCH)
 			ksm_climb_batch(&batch);
 		ksm_mm_end(owner);
 		if (ksm_climb_pending())
 			ksm_climb_finish(owner);
 		if (step == KSM_STEP_HOLE)
-			ksm_records_drop(owner, &hole, addr, UINT_MAX,
+			ksm_records_drop(owner, &batch.hole, addr, UINT_MAX,
 					 KSM_LOCK_TRY);
 		steps++;
 	} while (step != KSM_STEP_END);

@@ -18,18 +18,23 @@ verdict() {
 	if [ -z "$findings" ]; then
 		say "ok $name"
 	else
-		sed 's/^/  | /' <<<"$findings" | head -n 60
+		head -n 60 <<<"$findings" | sed 's/^/  | /'
 		say "not ok $name"
 		failed=1
 	fi
 }
 
-sources() { overlay_files | grep -E '\.[ch]$'; }
+# Our C files, as far as the prepared tree has them
+sources() {
+	overlay_files | grep -E '\.[ch]$' | sed 's,^,/,' |
+		grep -xF -f "$ksm/.overlay" | cut -c2-
+}
 
 # Trace headers are not C to checkpatch, in any subsystem
 run_checkpatch() {
 	local checkpatch="perl scripts/checkpatch.pl --strict --terse --no-summary --quiet"
 	cd "$ksm" || return
+	# shellcheck disable=SC2086
 	sources | grep -v '^include/trace/' | xargs $checkpatch -f
 	$checkpatch -f "$here/opt-in.c"
 	find "$top/patches" -name '*.patch' -exec $checkpatch --no-signoff {} +

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2154
 # What our repository changes in a kernel tree; sourced after common.sh.
 
 kernel_release() {
@@ -8,8 +8,9 @@ kernel_release() {
 }
 
 require_6_12() {
-	[ -f "$1/Makefile" ] && [ -f "$1/mm/Makefile" ] ||
+	if [ ! -f "$1/Makefile" ] || [ ! -f "$1/mm/Makefile" ]; then
 		die "$1 is not a kernel tree"
+	fi
 	case $(kernel_release "$1") in
 	6.12 | 6.12.*) ;;
 	*) die "$1 is Linux $(kernel_release "$1"), not 6.12" ;;
@@ -50,7 +51,7 @@ stage_overlay() {
 		[ -e "$patch" ] || continue
 		out=$(patch -p1 --batch --forward --no-backup-if-mismatch -F0 \
 			-d "$stage" <"$patch" 2>&1) ||
-			die "$(basename "$patch") does not apply:
+			die "$(basename "$patch") does not apply to $base:
 $out"
 	done
 	overlay_files | while read -r file; do

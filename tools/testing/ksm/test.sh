@@ -9,7 +9,8 @@ set -u
 . "$(dirname "$0")/common.sh"
 
 work=$cache/test
-bin=$ksm/build/selftests
+# Copies, so that building anew while tests run changes nothing under them
+bin=$work/bin
 
 give_up() {
 	printf 'KTAP version 1\n1..1\nnot ok 1 %s\n0 passed, 1 failed\n' "$1"
@@ -20,7 +21,7 @@ give_up() {
 vm() {
 	local group=$1 kernel=$2 seconds=$3
 	shift 3
-	"$here/vm.sh" --kernel "$kernel" --timeout "$seconds" \
+	"$here/vm.sh" --kernel "$work/$kernel.bzImage" --timeout "$seconds" \
 		--log "$work/$group.log" "$@" >"$work/$group.out" 2>"$work/$group.err"
 	echo $? >"$work/$group.status"
 	say "# $group: done after $SECONDS s"
@@ -45,6 +46,17 @@ our_tests() {
 		sort | sed 's/\(.*\)\.c$/\1 300 \1/'
 }
 
+# Twice more, the programs that did worse than on the stock kernel
+run_again() {
+	local name
+	for name in $(python3 "$here/report.py" "$work" "$here" mismatches); do
+		sed -n "/^$name /{h;s/^[^ ]*/$name+1/p;g;s/^[^ ]*/$name+2/p}" \
+			"$here/mm-tests.list"
+	done >"$work/again.list"
+	[ ! -s "$work/again.list" ] ||
+		run_list mm-again ksm "$work/again.list" --smp 4
+}
+
 rm -rf "$work"
 mkdir -p "$work"
 our_tests >"$work/ours.list"
@@ -57,11 +69,14 @@ sed -n 's/^\t\.name = "\(ksm[^"]*\)".*/\1/p' "$top"/mm/ksm/tests/*.c \
 "$here/kernel.sh" stock || give_up 'stock kernel'
 # A program that does not build is missed by report.py
 "$here/selftests.sh"
+cp -r "$ksm/build/selftests" "$bin"
+cp "$ksm/build/arch/x86/boot/bzImage" "$work/ksm.bzImage"
+cp "$stock/build/arch/x86/boot/bzImage" "$work/stock.bzImage"
 say "# machines start after $SECONDS s"
 
 {
 	run_kunit
-	run_list ours ksm "$work/ours.list"
+	run_list ours ksm "$work/ours.list" --swap 0
 	run_list kernel ksm "$here/ksm-tests.list"
 } &
 # migration needs three processors or more
@@ -70,6 +85,7 @@ say "# machines start after $SECONDS s"
 	run_list mm-ours ksm "$here/mm-tests.list" --smp 4
 } &
 wait
+run_again
 "$here/check.sh" >"$work/check.out" 2>&1
 say "# judged after $SECONDS s"
 exec python3 "$here/report.py" "$work" "$here"

@@ -54,7 +54,7 @@ prepare_stock() {
 
 # The copy is made anew when its base is another one
 copy_stock() {
-	local keep=(--exclude=/build --exclude=/check --exclude=/.overlay --exclude=/.base)
+	local keep=(--exclude=/mm/ksm --exclude=/build --exclude=/check --exclude=/.overlay --exclude=/.base)
 	if [ -z "${KDIR:-}" ] && cmp -s "$stock/.base" "$ksm/.base"; then
 		return 0
 	fi
