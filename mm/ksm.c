@@ -145,7 +145,7 @@ static enum {
 	PASS_SCAN,	/* going through the mms */
 } phase;				/* S */
 
-static struct ksm_sweep sweep;		/* S: how far PASS_SWEEP has come */
+static struct ksm_sweep_pos sweep;		/* S: how far PASS_SWEEP has come */
 static struct ksm_batch batch;		/* S */
 
 /*
@@ -163,6 +163,7 @@ static void begin_pass(void)
 {
 	trace_ksm_start_scan(ksm_stats.full_scans, ksm_stats.records);
 	ksm_pace_pass_begin();
+	ksm_scan_pass_begin();
 	/*
 	 * Pages that wait in a CPU's LRU batch cannot be merged.  Only new
 	 * pages wait there, so when all is settled no CPU is disturbed.
@@ -311,7 +312,7 @@ static bool may_tidy(void)
 /* Sweep a slice, outside of any pass */
 static void tidy(void)
 {
-	static struct ksm_sweep idle_sweep;	/* S */
+	static struct ksm_sweep_pos idle_sweep;	/* S */
 
 	if (ksm_sweep(&idle_sweep, SLICE_NODES))
 		memset(&idle_sweep, 0, sizeof(idle_sweep));

@@ -71,7 +71,10 @@ static bool wants_drain;
  */
 bool ksm_climb_wants_drain(void)
 {
-	return xchg(&wants_drain, false);
+	bool wants = wants_drain;
+
+	wants_drain = false;
+	return wants;
 }
 
 /* ------------------------------------------------------------------ */

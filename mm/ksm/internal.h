@@ -482,11 +482,11 @@ typedef enum ksm_order (*ksm_compare_fn)(struct ksm_stable_node *node,
 
 /**
  * enum ksm_found - the outcome of a look into the stable tree
- * @KSM_FOUND: *node has the contents and room for another sharer
+ * @KSM_FOUND: the node found has the contents and room for another sharer
  * @KSM_ABSENT: no node has these contents
  * @KSM_FULL: all nodes with these contents have their share of sharers
- * @KSM_STALE: *node is stale and in the way: drop it and look again
- * @KSM_RETRY: *node could not be compared just now: look again later
+ * @KSM_STALE: the node found is stale and in the way: drop it and look again
+ * @KSM_RETRY: the node found could not be compared just now: look again later
  */
 enum ksm_found {
 	KSM_FOUND,
@@ -549,6 +549,7 @@ struct ksm_rmap_item *ksm_unstable_next(struct ksm_unstable_pos *pos,
 void ksm_unstable_insert(struct ksm_rmap_item *item,
 			 struct ksm_unstable_pos *pos, int nid, u64 digest);
 void ksm_unstable_erase(struct ksm_rmap_item *item);
+unsigned long ksm_unstable_erasures(void);
 struct rb_root *ksm_unstable_root(int nid);
 
 /* ------------------------------------------------------------------ */
@@ -648,16 +649,16 @@ void ksm_candidates_drop(void);
 /* ------------------------------------------------------------------ */
 
 /**
- * struct ksm_sweep - how far a sweep through the stable trees has come, all S
+ * struct ksm_sweep_pos - how far a sweep through the stable trees has come, all S
  * @nid: the tree
  * @digest: where in it to go on
  */
-struct ksm_sweep {
+struct ksm_sweep_pos {
 	int	nid;
 	u64	digest;
 };
 
-bool ksm_sweep(struct ksm_sweep *pos, unsigned int most);
+bool ksm_sweep(struct ksm_sweep_pos *pos, unsigned int most);
 
 /* ------------------------------------------------------------------ */
 /* registry.c                                                          */
@@ -733,6 +734,7 @@ enum ksm_step {
 
 enum ksm_step ksm_scan_step(struct ksm_mm *owner, unsigned long *cursor,
 			    unsigned int most, struct ksm_batch *batch);
+void ksm_scan_pass_begin(void);
 struct page *ksm_scan_page(struct vm_area_struct *vma, unsigned long addr);
 void ksm_scan_restart_visits(struct ksm_rmap_item *item);
 bool ksm_scan_mergeable(struct mm_struct *mm);

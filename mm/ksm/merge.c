@@ -276,7 +276,7 @@ static void trace_merge(struct vm_area_struct *vma, struct ksm_merge_op *op)
 /**
  * ksm_merge_run - merge some pages of one page table with shared ones
  * @vma: the area they are all in
- * @ops: what to do, by rising address; @ops[].err is set for each
+ * @ops: what to do, by rising address; each one's err is set
  * @nr: how many, at most KSM_RUN_OPS
  *
  * The items of those that were merged are listed on their nodes.

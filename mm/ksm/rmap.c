@@ -213,9 +213,13 @@ static bool fits(struct folio *folio, struct vm_area_struct *vma,
 
 	if (folio_test_large(folio))
 		return true;
-	/* A merged page finds its mappings by its node, unless all shall go */
+	/*
+	 * A merged page finds its mappings by its node; but not in an area that
+	 * was taken back while the page was in swap, or when all shall go.
+	 */
 	if (folio_test_ksm(folio))
 		return ksm_folio_node(folio) &&
+		       (vma->vm_flags & VM_MERGEABLE) &&
 		       READ_ONCE(ksm_knobs.run) != KSM_RUN_UNMERGE;
 	/* Any other by its anon_vma and index, if it ever had them */
 	anon_vma = folio_anon_vma(folio);

@@ -117,6 +117,25 @@ static bool candidate_stands(struct scan_walk *walk, struct ksm_rmap_item *item,
 	return true;
 }
 
+/* S: ksm_unstable_erasures() when this pass began, and the one before it */
+static unsigned long erased[2];
+
+/**
+ * ksm_scan_pass_begin - a full pass begins
+ *
+ * Context: scan mutex.
+ */
+void ksm_scan_pass_begin(void)
+{
+	erased[1] = erased[0];
+	erased[0] = ksm_unstable_erasures();
+}
+
+static bool candidates_stay(void)
+{
+	return ksm_unstable_erasures() == erased[1];
+}
+
 /* A page that keeps changing is left alone for up to 7 of 8 passes */
 static bool restless(struct scan_walk *walk, u64 rec, unsigned long addr)
 {
@@ -154,9 +173,11 @@ static bool record_stands(struct scan_walk *walk, u64 rec, unsigned long addr,
 }
 
 /*
- * May this settled page be passed over?  It shares its frame with a candidate,
- * by fork, which may be merged at any time: so it takes a look at the page.
- * The age counts the visits since it was read.
+ * May this settled page be passed over?  By fork, it shares its frame with a
+ * candidate, which stands for both.  That may be merged at any time, so it
+ * takes a look at the page; and it may go, so none may have gone since the
+ * begin of the previous pass, in which this page was at its last visit.  The
+ * age counts the visits since it was read.
  */
 static bool settled_stands(struct scan_walk *walk, struct ksm_block *block,
 			   unsigned long addr, struct page *page, bool dirty)
@@ -166,7 +187,7 @@ static bool settled_stands(struct scan_walk *walk, struct ksm_block *block,
 	unsigned int age = ksm_rec_age(rec);
 
 	if (ksm_rec_state(rec) != KSM_SETTLED || !walk->smart ||
-	    !walk->trusted || dirty || PageKsm(page) || age >= VISITS_TRUSTED ||
+	    !walk->trusted || !candidates_stay() || dirty || PageKsm(page) || age >= VISITS_TRUSTED ||
 	    ksm_rec_tag(rec) != ksm_frame_tag(page_to_pfn(page)))
 		return false;
 	ksm_record_set(block, index,
@@ -219,7 +240,9 @@ static void look_at_pte(struct scan_walk *walk, struct vm_area_struct *vma,
 				  pte_dirty(cur), pte_write(cur), false))
 			return;
 		page = vm_normal_page(vma, addr, cur);
-		if (page && (!PageAnon(page) || is_zone_device_page(page)))
+		/* What userfaultfd write-protects is not merged */
+		if (page && (!PageAnon(page) || is_zone_device_page(page) ||
+			     (pte_uffd_wp(cur) && !PageKsm(page))))
 			page = NULL;
 	} else if (!absent_for_good(cur)) {
 		return;

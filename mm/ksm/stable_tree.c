@@ -149,7 +149,7 @@ static enum ksm_found search(int nid, u64 digest, ksm_compare_fn compare,
  * @node: where to put the node
  *
  * Context: scan mutex.
- * Return: see enum ksm_found; on FOUND, STALE and RETRY *node is the node.
+ * Return: see enum ksm_found; on FOUND, STALE and RETRY @node is set.
  */
 enum ksm_found ksm_stable_find(int nid, u64 digest, ksm_compare_fn compare,
 			       void *arg, struct ksm_stable_node **node)

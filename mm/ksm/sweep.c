@@ -118,7 +118,7 @@ static unsigned int sweep_entry(struct ksm_entry *entry)
  * Context: scan mutex; may sleep.
  * Return: true if that was the last of them.
  */
-bool ksm_sweep(struct ksm_sweep *pos, unsigned int most)
+bool ksm_sweep(struct ksm_sweep_pos *pos, unsigned int most)
 {
 	unsigned int done = 0;
 

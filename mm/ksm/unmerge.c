@@ -194,6 +194,8 @@ static int drop_entry(struct ksm_entry *entry)
 	list_for_each_entry_safe(node, next, &ksm_entry_chain(entry)->dups,
 				 entry.dup) {
 		err = drop_node(node) ?: err;
+		if (err && err != -EBUSY)
+			break;
 		if (--left == 0)	/* the chain may be gone */
 			break;
 	}
@@ -214,6 +216,8 @@ static bool drop_some_nodes(int nid, u64 *digest, int *err)
 
 		*digest = entry->digest;
 		*err = drop_entry(entry) ?: *err;
+		if (*err && *err != -EBUSY)
+			return false;
 		cond_resched();
 		entry = next;
 		if (++done >= SLICE_NODES && entry && entry->digest != *digest) {
@@ -236,6 +240,8 @@ static int drop_all_nodes(void)
 				return -EINTR;
 			breathe();
 		}
+		if (err && err != -EBUSY)
+			break;
 	}
 	return err;
 }
@@ -306,8 +312,7 @@ static int reap_all(void)
  * ksm_unmerge_all - unshare all that is shared, forget all that is known
  *
  * Context: process, scan mutex, dropped and taken again in between; may sleep.
- * Return: 0; -ENOMEM; -ERESTARTSYS or -EINTR for a signal; -EBUSY if a shared
- *	page is still mapped by a process that exits: try again.
+ * Return: 0; -ENOMEM; -ERESTARTSYS or -EINTR for a signal.
  */
 int ksm_unmerge_all(void)
 {
@@ -322,5 +327,6 @@ int ksm_unmerge_all(void)
 		err = reap_all();
 	if (!err)
 		err = drop_all_nodes();
-	return err;
+	/* What is left is mapped by a process that exits: it goes with it */
+	return err == -EBUSY ? 0 : err;
 }

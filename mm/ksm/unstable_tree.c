@@ -17,6 +17,7 @@
 #include "internal.h"
 
 static struct rb_root *roots;
+static unsigned long nr_erased;		/* S: candidates that went, ever */
 
 /**
  * ksm_unstable_root - the tree of a node
@@ -116,6 +117,21 @@ void ksm_unstable_erase(struct ksm_rmap_item *item)
 	lockdep_assert_held(&ksm_scan_mutex);
 	rb_erase(&item->rb, &roots[item->nid]);
 	item->state = KSM_NEW;
+	nr_erased++;
+}
+
+/**
+ * ksm_unstable_erasures - how many items were taken out since boot
+ *
+ * If this has not changed, every item that was in a tree is still in it.
+ *
+ * Context: scan mutex.
+ * Return: the number.
+ */
+unsigned long ksm_unstable_erasures(void)
+{
+	lockdep_assert_held(&ksm_scan_mutex);
+	return nr_erased;
 }
 
 /**

@@ -13,7 +13,7 @@
  */
 void ksm_kunit_settle(void)
 {
-	struct ksm_sweep sweep = {};
+	struct ksm_sweep_pos sweep = {};
 	unsigned int prune;
 
 	ksm_scan_lock();

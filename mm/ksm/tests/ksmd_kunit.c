@@ -225,12 +225,18 @@ static void quick_exits(struct kunit *test)
 	ksm_kunit_expect_pages(test, 1, 1, 0, 0);
 }
 
+static bool registered(struct mm_struct *mm)
+{
+	return test_bit(MMF_VM_MERGEABLE, &mm->flags);
+}
+
 /* B13: an mm that offers nothing any more is let go, and may come back */
 static void idle_mm_is_retired(struct kunit *test)
 {
 	struct mm_struct *mm = ksm_kunit_mm(test);
 	unsigned long addr = offer_twins(test, mm, PAGES, 0x20);
 	unsigned long passes;
+	unsigned int tries;
 
 	WRITE_ONCE(ksm_knobs.sleep_millisecs, 0);
 	passes = ksm_stats.full_scans;
@@ -238,14 +244,14 @@ static void idle_mm_is_retired(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, wait_for_pass(passes + 3));
 	ksm_kunit_advise(test, mm, addr, PAGES, MADV_UNMERGEABLE);
 	/* Nothing is registered then, so passes end, too */
-	for (passes = 0; passes < 1000 && ksm_registry_populated(); passes++)
+	for (tries = 0; tries < 1000 && registered(mm); tries++)
 		usleep_range(1000, 2000);
+	KUNIT_EXPECT_FALSE(test, registered(mm));
 	KUNIT_EXPECT_FALSE(test, ksm_registry_populated());
-	KUNIT_EXPECT_FALSE(test, test_bit(MMF_VM_MERGEABLE, &mm->flags));
 
 	passes = READ_ONCE(ksm_stats.full_scans);
 	ksm_kunit_offer(test, mm, addr, PAGES);
-	KUNIT_EXPECT_TRUE(test, test_bit(MMF_VM_MERGEABLE, &mm->flags));
+	KUNIT_EXPECT_TRUE(test, registered(mm));
 	KUNIT_EXPECT_TRUE(test, wait_for_pass(passes + 4));
 	stop();
 	ksm_kunit_expect_pages(test, 1, PAGES - 1, 0, 0);

@@ -40,7 +40,7 @@ static void lose_page(struct field *field, unsigned int i)
 
 static unsigned int sweep_all(unsigned int most)
 {
-	struct ksm_sweep pos = {};
+	struct ksm_sweep_pos pos = {};
 	unsigned int calls = 1;
 
 	/* Twice the number of nodes is more than any sweep may take */

@@ -339,10 +339,11 @@ static unsigned int scan_owner(struct ksm_mm *owner)
  */
 unsigned int ksm_kunit_pass(void)
 {
-	struct ksm_sweep sweep = {};
+	struct ksm_sweep_pos sweep = {};
 	struct ksm_mm *owner;
 	unsigned int steps = 0;
 
+	ksm_scan_pass_begin();
 	while (!ksm_sweep(&sweep, UINT_MAX))
 		;
 	ksm_registry_rewind(KSM_CURSOR_SCAN, /* ahead = */ false);

@@ -174,19 +174,11 @@ static void check_passes(struct __test_metadata *_metadata)
 	ksm_unmap(p, 2);
 }
 
-static bool all_but_chains_zero(void)
-{
-	struct ksm_counters c;
-
-	ksm_count(&c);
-	return !c.shared && !c.sharing && !c.unshared && !c.vol && !c.zero;
-}
-
 /* With nothing registered any more: everything goes back to zero. */
 static void check_zero(struct __test_metadata *_metadata)
 {
 	EXPECT_EQ(0, ksm_put_text("run", "1"));
-	EXPECT_TRUE(ksm_wait_for(all_but_chains_zero(), KSM_WAIT_SECS)) {
+	EXPECT_TRUE(ksm_wait_for(ksm_pages_all_zero(), KSM_WAIT_SECS)) {
 		ksm_dump("left behind");
 	}
 	EXPECT_TRUE(ksm_wait_for(!ksm_unshare_all(), 10));
@@ -705,7 +697,7 @@ TEST_F_TIMEOUT(ksm_exit, failing_forks_with_zero_pages, 60)
 	}
 	ASSERT_EQ(0, ksm_scan_settle());
 	zero = (long long)(areas * each);
-	ASSERT_EQ(zero, ksm_get("ksm_zero_pages"));
+	ASSERT_EQ(zero, ksm_zero_placed());
 	ASSERT_EQ(0, ksm_put_num(FAILSLAB "probability", 3));
 	while (ksm_now() < end) {
 		fail_me(true);
@@ -723,11 +715,11 @@ TEST_F_TIMEOUT(ksm_exit, failing_forks_with_zero_pages, 60)
 	ksm_keep_restore();
 	TH_LOG("%ld forks, %ld of them failed", forked + failed, failed);
 	EXPECT_GT(failed, 0);
-	EXPECT_EQ(zero, ksm_get("ksm_zero_pages"));
+	EXPECT_EQ(zero, ksm_zero_placed());
 	EXPECT_EQ(zero, ksm_stat(0, "ksm_zero_pages"));
 	for (i = 0; i < areas; i++)
 		ksm_unmap(p[i], each + 1);
-	EXPECT_EQ(0, ksm_get("ksm_zero_pages"));
+	EXPECT_EQ(0, ksm_zero_placed());
 }
 
 static void make_image(void)

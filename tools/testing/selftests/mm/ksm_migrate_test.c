@@ -91,7 +91,7 @@ static int nr_on(struct ksm_puppet *p, int node)
 TEST_F_TIMEOUT(ksm_migrate, back_and_forth, 90)
 {
 	struct ksm_puppet *p = self->p;
-	double end = ksm_now() + 15;
+	double end = ksm_now() + 10;
 	int i, round;
 
 	for (i = 0; i < 3; i++)
@@ -272,7 +272,7 @@ static int compact_once(struct ksm_puppet *p, int node, size_t size)
 TEST_F_TIMEOUT(ksm_migrate, compaction, 60)
 {
 	struct ksm_puppet *p = self->p;
-	double end = ksm_now() + 20;
+	double end = ksm_now() + 12;
 	int i, round, ret, moved = 0;
 
 	if (access("/proc/sys/vm/compact_memory", W_OK))
@@ -282,7 +282,7 @@ TEST_F_TIMEOUT(ksm_migrate, compaction, 60)
 				      0));
 	ASSERT_EQ(0, ksm_scan_settle());
 	ASSERT_EQ(NR_PAGES, ksm_get("pages_shared"));
-	for (round = 0; moved < 2 * NR_PAGES && ksm_now() < end; round++) {
+	for (round = 0; moved < NR_PAGES / 2 && ksm_now() < end; round++) {
 		ret = compact_once(&p[round % 3], self->node[round & 1],
 				   (32UL << 20) << round / 2 % 3);
 		ASSERT_GE(ret, 0);

@@ -10,9 +10,11 @@
 #define NR_PAGES	64
 #define OWNER		81
 
+/* Pages that were locked before the first test: by others, that is. */
+static long long before;
+
 FIXTURE(ksm_mlock) {
 	struct ksm_puppet p[3];
-	long long before;	/* Mlocked, in pages */
 };
 
 /*
@@ -26,8 +28,8 @@ static long long mlocked(void)
 		(long long)ksm_psize();
 }
 
-/* Wait until the count above that at the start is @pages. */
-static bool locked_comes_to(long long before, long long pages)
+/* Wait until @pages are locked besides those. */
+static bool locked_comes_to(long long pages)
 {
 	if (ksm_wait_for(mlocked() - before == pages, 10))
 		return true;
@@ -40,13 +42,12 @@ FIXTURE_SETUP(ksm_mlock)
 {
 	const char *why = ksm_env_missing(0);
 
+	if (!why && access("/proc/sys/vm/compact_memory", W_OK))
+		why = "no compaction, hence no exact counts";
 	if (why)
 		SKIP(return, "%s", why);
 	ASSERT_EQ(0, ksm_baseline());
-	self->before = mlocked();
-	ASSERT_GE(self->before, 0);
-	if (access("/proc/sys/vm/compact_memory", W_OK))
-		SKIP(return, "no compaction, hence no exact counts");
+	ASSERT_TRUE(locked_comes_to(0));
 }
 
 FIXTURE_TEARDOWN(ksm_mlock)
@@ -78,17 +79,17 @@ TEST_F_TIMEOUT(ksm_mlock, lock_merge_unlock, 60)
 		ASSERT_EQ(0, ksm_puppet_with(&p[i], NULL, NR_PAGES, OWNER, 1));
 		ASSERT_EQ(0, ksm_do(&p[i], act_lock));
 	}
-	ASSERT_TRUE(locked_comes_to(self->before, 2 * NR_PAGES));
+	ASSERT_TRUE(locked_comes_to(2 * NR_PAGES));
 	ASSERT_EQ(0, ksm_scan_settle());
 	ASSERT_EQ(NR_PAGES, ksm_nr_common(&p[0], &p[1]));
-	EXPECT_TRUE(locked_comes_to(self->before, NR_PAGES));
+	EXPECT_TRUE(locked_comes_to(NR_PAGES));
 	EXPECT_EQ(0, ksm_do(&p[0], ksm_act_check));
 
 	/* How many lockers a page has is known to the kernel by and large. */
 	ASSERT_EQ(0, ksm_do(&p[0], act_unlock));
-	EXPECT_LE(mlocked() - self->before, NR_PAGES);
+	EXPECT_LE(mlocked() - before, NR_PAGES);
 	ASSERT_EQ(0, ksm_do(&p[1], act_unlock));
-	EXPECT_TRUE(locked_comes_to(self->before, 0));
+	EXPECT_TRUE(locked_comes_to(0));
 	EXPECT_EQ(NR_PAGES, ksm_nr_common(&p[0], &p[1]));
 	EXPECT_EQ(0, ksm_do(&p[1], ksm_act_check));
 }
@@ -105,14 +106,14 @@ TEST_F_TIMEOUT(ksm_mlock, exit_with_locked_pages, 60)
 	}
 	ASSERT_EQ(0, ksm_scan_settle());
 	ASSERT_EQ(NR_PAGES, ksm_nr_common(&p[0], &p[2]));
-	EXPECT_TRUE(locked_comes_to(self->before, NR_PAGES));
+	EXPECT_TRUE(locked_comes_to(NR_PAGES));
 	ASSERT_EQ(0, ksm_puppet_end(&p[1]));
-	EXPECT_LE(mlocked() - self->before, NR_PAGES);
+	EXPECT_LE(mlocked() - before, NR_PAGES);
 	ASSERT_EQ(0, ksm_puppet_end(&p[0]));
-	EXPECT_LE(mlocked() - self->before, NR_PAGES);
+	EXPECT_LE(mlocked() - before, NR_PAGES);
 	EXPECT_EQ(0, ksm_do(&p[2], ksm_act_check));
 	ASSERT_EQ(0, ksm_puppet_end(&p[2]));
-	EXPECT_TRUE(locked_comes_to(self->before, 0));
+	EXPECT_TRUE(locked_comes_to(0));
 }
 
 /*
@@ -129,13 +130,13 @@ TEST_F_TIMEOUT(ksm_mlock, lock_of_merged_pages, 60)
 	ASSERT_EQ(0, ksm_scan_settle());
 	ASSERT_EQ(NR_PAGES, ksm_nr_common(&p[0], &p[1]));
 	ASSERT_EQ(0, ksm_do(&p[0], act_lock));
-	EXPECT_TRUE(locked_comes_to(self->before, NR_PAGES));
+	EXPECT_TRUE(locked_comes_to(NR_PAGES));
 	ASSERT_EQ(0, ksm_scan_settle());
 	ASSERT_EQ(NR_PAGES, ksm_nr_common(&p[0], &p[1]));
-	EXPECT_TRUE(locked_comes_to(self->before, NR_PAGES));
+	EXPECT_TRUE(locked_comes_to(NR_PAGES));
 	ASSERT_EQ(0, ksm_unshare_all());
 	EXPECT_EQ(0, ksm_nr_common(&p[0], &p[1]));
-	EXPECT_TRUE(locked_comes_to(self->before, NR_PAGES));
+	EXPECT_TRUE(locked_comes_to(NR_PAGES));
 	EXPECT_EQ(0, ksm_do(&p[0], ksm_act_check));
 	EXPECT_EQ(0, ksm_do(&p[1], ksm_act_check));
 }
@@ -164,7 +165,7 @@ TEST_F_TIMEOUT(ksm_mlock, locked_by_one_stays_in_ram, 60)
 	EXPECT_EQ(NR_PAGES, ksm_nr_common(&p[0], &p[1]));
 
 	ASSERT_EQ(0, ksm_do(&p[0], act_unlock));
-	EXPECT_TRUE(locked_comes_to(self->before, 0));
+	EXPECT_TRUE(locked_comes_to(0));
 	EXPECT_TRUE(ksm_reclaim_until(ksm_nr_swapped(&p[0]) == NR_PAGES &&
 				      ksm_nr_swapped(&p[1]) == NR_PAGES));
 	for (i = 0; i < 3; i++)
@@ -208,5 +209,6 @@ int main(int argc, char **argv)
 {
 	ksm_main_setup();
 	ksm_env_make(KSM_WITH_SWAP | KSM_WITH_CGROUP);
+	before = mlocked();
 	return test_harness_run(argc, argv);
 }

@@ -627,9 +627,9 @@ TEST_F_TIMEOUT(ksm_pin, long_term_pins_of_zero_pages, 60)
 	for (flags = 0; flags <= PIN_FAST; flags += PIN_FAST) {
 		memset(self->p, 0, NR_PAGES * ksm_psize());
 		ASSERT_EQ(0, ksm_scan_settle());
-		ASSERT_EQ(NR_PAGES, ksm_get("ksm_zero_pages"));
+		ASSERT_EQ(NR_PAGES, ksm_zero_placed());
 		long_term_pin(_metadata, self->p, flags);
-		EXPECT_EQ(0, ksm_get("ksm_zero_pages"));
+		EXPECT_EQ(0, ksm_zero_placed());
 	}
 }
 

@@ -180,7 +180,7 @@ TEST_F_TIMEOUT(ksm_softdirty, zero_pages_keep_soft_dirty, 60)
 	ASSERT_EQ(0, reset_soft_dirty());
 	ASSERT_TRUE(touch_chosen(p));
 	ASSERT_EQ(0, ksm_scan_settle());
-	TH_LOG("%lld of %d pages are the zero page", ksm_get("ksm_zero_pages"),
+	TH_LOG("%lld of %d pages are the zero page", ksm_zero_placed(),
 	       2 * NR_PAGES);
 	b = compare_soft_dirty(p);
 	EXPECT_EQ(0, b.lost);
@@ -282,12 +282,12 @@ TEST_F_TIMEOUT(ksm_softdirty, zero_pages_keep_uffd_wp, 60)
 		SKIP(return, "no userfaultfd write protection");
 	ASSERT_EQ(0, protect_chosen(fd, p));
 	ASSERT_EQ(0, ksm_scan_settle());
-	TH_LOG("%lld of %d pages are the zero page", ksm_get("ksm_zero_pages"),
+	TH_LOG("%lld of %d pages are the zero page", ksm_zero_placed(),
 	       2 * NR_PAGES);
 	b = compare_uffd_wp(p);
 	EXPECT_EQ(0, b.lost);
 	EXPECT_EQ(0, b.gained);
-	EXPECT_GE(ksm_get("ksm_zero_pages"), NR_PAGES);
+	EXPECT_GE(ksm_zero_placed(), NR_PAGES);
 	close(fd);
 }
 

@@ -445,14 +445,14 @@ TEST_F_TIMEOUT(ksm_thp, huge_zeros, 60)
 		ASSERT_EQ(0, ksm_mergeable(p, NR_SUB));
 		ASSERT_EQ(0, ksm_scan_settle());
 		TH_LOG("use_zero_pages=%ld: %lld zero pages, %lld merged, %lld kB in RAM",
-		       zero, ksm_get("ksm_zero_pages"), ksm_merging(0),
+		       zero, ksm_zero_placed(), ksm_merging(0),
 		       ksm_smaps_kb(0, p, "Rss"));
 		if (!zero)
-			EXPECT_EQ(0, ksm_get("ksm_zero_pages"));
+			EXPECT_EQ(0, ksm_zero_placed());
 		for (i = 0; i < (long)HUGE_SIZE; i += 4096 + 8)
 			ASSERT_EQ(0, p[i]);
 		ksm_fill_range(p, NR_SUB, SEED + zero, 1);
-		EXPECT_EQ(0, ksm_get("ksm_zero_pages"));
+		EXPECT_EQ(0, ksm_zero_placed());
 		EXPECT_EQ(0UL, ksm_count_bad(p, NR_SUB, SEED + zero, 1));
 		ASSERT_EQ(0, ksm_unmergeable(p, NR_SUB));
 	}

@@ -485,13 +485,13 @@ TEST_F_TIMEOUT(ksm_uffd, moved_zero_pages_are_counted, 60)
 	ASSERT_EQ(0, ksm_set("use_zero_pages", 1));
 	memset(p, 0, NR_PAGES * ksm_psize());
 	ASSERT_EQ(0, ksm_scan_settle());
-	ASSERT_EQ(NR_PAGES, ksm_get("ksm_zero_pages"));
+	ASSERT_EQ(NR_PAGES, ksm_zero_placed());
 	ASSERT_EQ(0, move(self->h.fd, dst, p, NR_PAGES));
 	for (size_t i = 0; i < NR_PAGES * ksm_psize(); i += 512)
 		ASSERT_EQ(0, dst[i]);
 	munmap(p, NR_PAGES * ksm_psize());
 	munmap(dst, NR_PAGES * ksm_psize());
-	EXPECT_EQ(0, ksm_get("ksm_zero_pages"));
+	EXPECT_EQ(0, ksm_zero_placed());
 	EXPECT_EQ(0, ksm_stat(0, "ksm_zero_pages"));
 }
 
