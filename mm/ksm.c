@@ -340,14 +340,15 @@ static void rest_a_while(void)
 {
 	unsigned int msecs = READ_ONCE(ksm_knobs.sleep_millisecs);
 	unsigned long end = jiffies + msecs_to_jiffies(msecs);
+	long left;
 
-	while (time_before(jiffies, end) && !rest_is_cut(msecs)) {
+	while ((left = end - jiffies) > 0 && !rest_is_cut(msecs)) {
 		wait_event_freezable_timeout(rest_wait, rest_is_cut(msecs) ||
-					     ksm_registry_has_dead(),
-					     end - jiffies);
+					     ksm_registry_has_dead(), left);
 		if (!ksm_registry_has_dead())
 			continue;
 		reap();
+		try_to_freeze();
 		/* A page was locked?  Not again at once. */
 		if (ksm_registry_has_dead())
 			schedule_timeout_interruptible(msecs_to_jiffies(REAP_MSECS));
@@ -365,7 +366,7 @@ static void rest(void)
 		wait_event_freezable_timeout(work_wait, has_work(),
 					     msecs_to_jiffies(IDLE_MSECS));
 	else
-		wait_event_freezable(work_wait, has_work());
+		wait_event_freezable(work_wait, has_work() || may_tidy());
 }
 
 static int ksmd(void *unused)
@@ -374,6 +375,8 @@ static int ksmd(void *unused)
 	set_user_nice(current, 5);
 
 	while (!kthread_should_stop()) {
+		/* So that suspend need not wait for hot-remove */
+		wait_event_freezable(pause_wait, !READ_ONCE(paused));
 		ksm_scan_lock();
 		ksm_reap(SLICE_DEAD);
 		if (may_scan())

@@ -24,6 +24,7 @@
  * All state here is under the scan mutex.
  */
 #include <linux/cacheflush.h>
+#include <linux/jiffies.h>
 #include <linux/mmu_notifier.h>
 #include <linux/pagemap.h>
 #include <linux/swap.h>
@@ -58,22 +59,32 @@ static unsigned int nr_aside;
 static struct ksm_merge_op ops[KSM_RUN_OPS];
 static unsigned int nr_ops;
 
-/* Pages seen for the first time, or whose references are not all known */
+/* Pages were seen for the first time: they may wait in a CPU's LRU batch */
 static bool wants_drain;
+/* A page had references that were not all known */
+static bool may_want_drain;
+static unsigned long last_drain;	/* in jiffies */
 
 /**
  * ksm_climb_wants_drain - would draining the per-CPU LRU batches help?
  *
  * A page that waits in such a batch has a reference too many to be merged.
+ * New pages wait there; where others have one, draining is but a guess, and
+ * not made more than once a second.
  *
  * Context: scan mutex.
  * Return: true if it would; false until that is so again.
  */
 bool ksm_climb_wants_drain(void)
 {
-	bool wants = wants_drain;
+	bool wants = wants_drain ||
+		     (may_want_drain && time_after(jiffies, last_drain + HZ));
 
-	wants_drain = false;
+	if (wants) {
+		wants_drain = false;
+		may_want_drain = false;
+		last_drain = jiffies;
+	}
 	return wants;
 }
 
@@ -175,7 +186,7 @@ static void finish_op(struct ksm_mm *owner, unsigned int i)
 	put_page(op->page);
 
 	if (op->err == -EBUSY)
-		wants_drain = true;
+		may_want_drain = true;
 	if (op->err) {
 		ksm_item_free(op->item);
 	} else if (op->item) {
@@ -357,9 +368,10 @@ static bool still_candidate(struct ksm_batch *batch, unsigned int index,
 	struct ksm_rmap_item *item = ksm_rec_item(rec);
 	struct page *page = batch->page[index];
 
-	if (item->nid != ksm_tree_nid(page_to_pfn(page)))
+	/* For those that share the old frame by fork, it does not stand now */
+	if (item->nid != ksm_tree_nid(page_to_pfn(page)) ||
+	    item->pfn != page_to_pfn(page))
 		return false;
-	item->pfn = page_to_pfn(page);
 	item->huge = batch->huge & BIT_ULL(index);
 	ksm_scan_restart_visits(item);
 	return true;
@@ -480,9 +492,11 @@ static void adopt(struct ksm_batch *batch, struct ksm_block *block,
 	struct ksm_rmap_item *item;
 	u64 rec = ksm_record_get(block, index);
 
+	/* Listed for this very place, it has just migrated */
 	if (ksm_rec_state(rec) == KSM_MERGED &&
-	    ksm_rec_item(rec)->node == ksm_folio_node(folio))
-		return;		/* it has just migrated */
+	    ksm_rec_item(rec)->node == ksm_folio_node(folio) &&
+	    ksm_rec_item(rec)->pgoff == linear_page_index(batch->vma, addr))
+		return;
 	/* Not with the page locked: its old node may be the same page's */
 	if (!ksm_record_drop(batch->owner, block, index, KSM_LOCK_TRY))
 		return;
@@ -621,7 +635,7 @@ static enum pairing convert(struct vm_area_struct *vma,
 		return PAIR_MADE;
 	}
 	if (err == -EBUSY)
-		wants_drain = true;
+		may_want_drain = true;
 	ksm_stable_erase(node);
 	ksm_stable_node_free(node);
 	ksm_item_free(b);
@@ -691,7 +705,7 @@ static bool worth_pairing(struct page *page)
 	if (folio_ref_count(folio) <= folio_mapcount(folio) + 1 +
 				      folio_test_swapcache(folio))
 		return true;
-	wants_drain = true;
+	may_want_drain = true;
 	return false;
 }
 

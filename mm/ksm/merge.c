@@ -273,6 +273,19 @@ static void trace_merge(struct vm_area_struct *vma, struct ksm_merge_op *op)
 					 vma->vm_mm, op->err);
 }
 
+/* Step 2, and those after it */
+static void notify_and_replace(struct vm_area_struct *vma,
+			       struct ksm_merge_op *ops, unsigned int nr)
+{
+	struct mmu_notifier_range range;
+
+	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, vma->vm_mm,
+				ops[0].addr, ops[nr - 1].addr + PAGE_SIZE);
+	mmu_notifier_invalidate_range_start(&range);
+	replace_run(vma, ops, nr);
+	mmu_notifier_invalidate_range_end(&range);
+}
+
 /**
  * ksm_merge_run - merge some pages of one page table with shared ones
  * @vma: the area they are all in
@@ -287,8 +300,7 @@ void ksm_merge_run(struct vm_area_struct *vma, struct ksm_merge_op *ops,
 		   unsigned int nr)
 {
 	bool locked[KSM_RUN_OPS] = {};
-	struct mmu_notifier_range range;
-	unsigned int i;
+	unsigned int i, left = 0;
 
 	if (WARN_ON_ONCE(!nr || nr > KSM_RUN_OPS))
 		return;
@@ -298,13 +310,11 @@ void ksm_merge_run(struct vm_area_struct *vma, struct ksm_merge_op *ops,
 			continue;
 		ops[i].err = lock_source(ops[i].page);
 		locked[i] = !ops[i].err;
+		left += locked[i];
 	}
-
-	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, vma->vm_mm,
-				ops[0].addr, ops[nr - 1].addr + PAGE_SIZE);
-	mmu_notifier_invalidate_range_start(&range);
-	replace_run(vma, ops, nr);
-	mmu_notifier_invalidate_range_end(&range);
+	/* Secondary MMUs pay for being told: not in vain */
+	if (left)
+		notify_and_replace(vma, ops, nr);
 
 	for (i = 0; i < nr; i++) {
 		if (locked[i])
@@ -337,7 +347,12 @@ static int protect_page(struct vm_area_struct *vma, unsigned long addr,
 	flush_tlb_range(vma, addr, addr + PAGE_SIZE);
 	/* Pairs with gup_fast_pte_range(), see step 3 above */
 	smp_mb();
-	err = claim_page(page);
+	/*
+	 * The node was put in its place by what the page held a moment ago:
+	 * there it must not be found with other contents.
+	 */
+	err = ksm_digest_page(page) == node->entry.digest ? claim_page(page) :
+							    -EAGAIN;
 	if (!err) {
 		/*
 		 * Only clean PTEs map a shared page; the page itself must then

@@ -32,6 +32,7 @@
 #include <linux/hash.h>
 #include <linux/hugetlb.h>
 #include <linux/mmu_notifier.h>
+#include <linux/pagemap.h>
 #include <linux/pagewalk.h>
 #include <linux/sched/coredump.h>
 #include <linux/swap.h>
@@ -152,10 +153,14 @@ static bool record_stands(struct scan_walk *walk, u64 rec, unsigned long addr,
 			  unsigned long pfn, bool dirty, bool writable,
 			  bool huge)
 {
+	struct ksm_rmap_item *item;
+
 	switch (ksm_rec_state(rec)) {
 	case KSM_MERGED:
+		item = ksm_rec_item(rec);
 		return !writable && !huge &&
-			pfn == READ_ONCE(ksm_rec_item(rec)->node->pfn);
+			pfn == READ_ONCE(item->node->pfn) &&
+			item->pgoff == linear_page_index(walk->batch->vma, addr);
 	case KSM_CANDIDATE:
 		if (!candidate_stands(walk, ksm_rec_item(rec), pfn, dirty,
 				      huge))

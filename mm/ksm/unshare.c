@@ -75,8 +75,9 @@ struct vm_area_struct *ksm_vma_at(struct mm_struct *mm, unsigned long addr)
 
 /*
  * Did KSM put this there?  A frame of which no struct page may be used, as a
- * /dev/mem view of a merged page has it, was not put there by KSM.  A
- * migration entry is looked through: it will become a PTE again.
+ * /dev/mem view of a merged page has it, was not put there by KSM.  The entry
+ * of a page in migration, or gone to a device, is looked through: it will
+ * become a PTE again.
  */
 static bool pte_is_shared(struct vm_area_struct *vma, unsigned long addr,
 			  pte_t pte)
@@ -90,7 +91,8 @@ static bool pte_is_shared(struct vm_area_struct *vma, unsigned long addr,
 	} else if (!pte_none(pte)) {
 		swp_entry_t entry = pte_to_swp_entry(pte);
 
-		if (is_migration_entry(entry))
+		if (is_migration_entry(entry) ||
+		    is_device_private_entry(entry))
 			page = pfn_swap_entry_to_page(entry);
 	}
 	return page && PageKsm(page);

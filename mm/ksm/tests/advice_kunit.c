@@ -267,6 +267,46 @@ static void disable_merge_any(struct kunit *test)
 	KUNIT_EXPECT_FALSE(test, ksm_kunit_merged(mm, addr));
 }
 
+/* As ksmd does with an mm in which it finds nothing to merge */
+static void retire(struct kunit *test, struct mm_struct *mm)
+{
+	struct ksm_mm *owner;
+
+	ksm_scan_lock();
+	ksm_registry_rewind(KSM_CURSOR_SCAN, false);
+	owner = ksm_registry_next(KSM_CURSOR_SCAN);
+	KUNIT_EXPECT_TRUE(test, owner && owner->slot.mm == mm);
+	if (owner && ksm_mm_begin(owner)) {
+		ksm_registry_retire(owner);
+		ksm_mm_end(owner);
+	}
+	ksm_scan_unlock();
+}
+
+/* B12, B13: exec leaves the flag and no areas; with the first one, it counts */
+static void retired_merge_any_comes_back(struct kunit *test)
+{
+	struct mm_struct *mm = ksm_kunit_mm(test);
+	unsigned long addr;
+
+	KUNIT_EXPECT_EQ(test, locked(mm, ksm_enable_merge_any), 0);
+	retire(test, mm);
+	KUNIT_EXPECT_FALSE(test, registered(mm));
+	KUNIT_EXPECT_TRUE(test, merge_any(mm));
+	addr = map_filled(test, mm);
+	KUNIT_EXPECT_TRUE(test, registered(mm));
+	KUNIT_EXPECT_TRUE(test, marked(mm, addr));
+	ksm_kunit_passes(test, 2);
+	ksm_kunit_expect_pages(test, 1, PAGES - 1, 0, 0);
+
+	/* The other way: it has areas, and offers them again */
+	KUNIT_EXPECT_EQ(test, locked(mm, ksm_disable_merge_any), 0);
+	retire(test, mm);
+	KUNIT_EXPECT_EQ(test, locked(mm, ksm_enable_merge_any), 0);
+	KUNIT_EXPECT_TRUE(test, registered(mm));
+	KUNIT_EXPECT_TRUE(test, marked(mm, addr));
+}
+
 /* B108: a new area grows its neighbour instead of standing next to it */
 static void new_area_joins_its_neighbour(struct kunit *test)
 {
@@ -292,6 +332,7 @@ static struct kunit_case advice_cases[] = {
 	KUNIT_CASE(merge_any_is_interrupted),
 	KUNIT_CASE(disable_areas),
 	KUNIT_CASE(disable_merge_any),
+	KUNIT_CASE(retired_merge_any_comes_back),
 	KUNIT_CASE(new_area_joins_its_neighbour),
 	{}
 };

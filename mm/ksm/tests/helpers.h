@@ -58,6 +58,7 @@ int ksm_kunit_poke(struct mm_struct *mm, unsigned long addr, u8 byte);
 bool ksm_kunit_holds(struct mm_struct *mm, unsigned long addr,
 		     unsigned long pages, u8 byte);
 pte_t ksm_kunit_pte(struct mm_struct *mm, unsigned long addr);
+bool ksm_kunit_clean(struct mm_struct *mm, unsigned long addr);
 unsigned long ksm_kunit_pfn(struct mm_struct *mm, unsigned long addr);
 bool ksm_kunit_merged(struct mm_struct *mm, unsigned long addr);
 struct page *ksm_kunit_get_page(struct mm_struct *mm, unsigned long addr);

@@ -245,6 +245,16 @@ static void store_unshares(struct kunit *test)
 /* Refusing to                                                         */
 /* ------------------------------------------------------------------ */
 
+/* Nothing is merged, and none of these passes leaves anything behind */
+static void expect_no_node(struct kunit *test, unsigned int passes)
+{
+	while (passes--) {
+		ksm_kunit_passes(test, 1);
+		KUNIT_EXPECT_EQ(test, ksm_stats.shared, 0);
+		KUNIT_EXPECT_EQ(test, ksm_stats.nodes, 0);
+	}
+}
+
 /* B86: somebody may write through a reference, whoever it is that holds it */
 static void referenced_page_stays(struct kunit *test)
 {
@@ -256,9 +266,7 @@ static void referenced_page_stays(struct kunit *test)
 		twins_begin(test, &twins, 1, 0x66);
 		page = ksm_kunit_get_page(twins.mm[i], twins.addr[i]);
 		KUNIT_ASSERT_NOT_NULL(test, page);
-		ksm_kunit_passes(test, 4);
-		KUNIT_EXPECT_EQ(test, ksm_stats.shared, 0);
-		KUNIT_EXPECT_EQ(test, ksm_stats.nodes, 0);
+		expect_no_node(test, 4);
 		KUNIT_EXPECT_PTR_EQ(test, page,
 				    pfn_to_page(twin_pfn(&twins, i)));
 		KUNIT_EXPECT_FALSE(test, PageKsm(page));
@@ -295,8 +303,7 @@ static void pinned_page_stays(struct kunit *test)
 				       FOLL_WRITE, &page, NULL);
 	mmap_read_unlock(twins.mm[1]);
 	KUNIT_ASSERT_EQ(test, pinned, 1);
-	ksm_kunit_passes(test, 4);
-	KUNIT_EXPECT_EQ(test, ksm_stats.nodes, 0);
+	expect_no_node(test, 4);
 	KUNIT_EXPECT_PTR_EQ(test, page, pfn_to_page(twin_pfn(&twins, 1)));
 	KUNIT_EXPECT_TRUE(test, PageAnonExclusive(page));
 	unpin_user_page(page);
@@ -319,9 +326,7 @@ static void locked_page_stays(struct kunit *test)
 		twins_begin(test, &twins, 1, 0x88);
 		folio = pfn_folio(twin_pfn(&twins, i));
 		folio_lock(folio);
-		ksm_kunit_passes(test, 3);
-		KUNIT_EXPECT_EQ(test, ksm_stats.shared, 0);
-		KUNIT_EXPECT_EQ(test, ksm_stats.nodes, 0);
+		expect_no_node(test, 4);
 		KUNIT_EXPECT_FALSE(test, ksm_kunit_merged(twins.mm[0],
 							  twins.addr[0]));
 		KUNIT_EXPECT_FALSE(test, ksm_kunit_merged(twins.mm[1],
@@ -577,6 +582,25 @@ static void huge_page_without_twins(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, ksm_kunit_pfn(mm, addr), 0);
 }
 
+/* What it is equal to is shared already */
+static void huge_page_meets_merged_page(struct kunit *test)
+{
+	struct mm_struct *mm = ksm_kunit_mm(test);
+	struct twins twins;
+	unsigned long addr;
+
+	KUNIT_ASSERT_EQ(test, 0, ksm_set_max_page_sharing(2 * HPAGE_PMD_NR));
+	twins_begin(test, &twins, 1, 0x44);
+	ksm_kunit_passes(test, 2);
+	ksm_kunit_expect_pages(test, 1, 1, 0, 0);
+	addr = map_huge(test, mm, 0x44);
+	ksm_kunit_offer(test, mm, addr, HPAGE_PMD_NR);
+	ksm_kunit_passes(test, 2);
+	ksm_kunit_expect_pages(test, 1, HPAGE_PMD_NR + 1, 0, 0);
+	KUNIT_EXPECT_EQ(test, ksm_kunit_pfn(mm, addr), twin_pfn(&twins, 0));
+	KUNIT_EXPECT_TRUE(test, ksm_kunit_holds(mm, addr, HPAGE_PMD_NR, 0x44));
+}
+
 /* A reference to any part of it keeps it whole */
 static void huge_page_with_reference(struct kunit *test)
 {
@@ -588,8 +612,7 @@ static void huge_page_with_reference(struct kunit *test)
 	page = ksm_kunit_get_page(mm, addr + 5 * PAGE_SIZE);
 	KUNIT_ASSERT_NOT_NULL(test, page);
 	ksm_kunit_offer(test, mm, addr, HPAGE_PMD_NR);
-	ksm_kunit_passes(test, 3);
-	KUNIT_EXPECT_EQ(test, ksm_stats.nodes, 0);
+	expect_no_node(test, 3);
 	KUNIT_EXPECT_EQ(test, ksm_kunit_pfn(mm, addr), 0);
 	KUNIT_EXPECT_EQ(test, folio_ref_count(page_folio(page)),
 			folio_mapcount(page_folio(page)) + 1);
@@ -706,6 +729,30 @@ static void unmerge_discarded(struct kunit *test)
 	}
 	ksm_kunit_passes(test, 1);
 	ksm_kunit_expect_pages(test, 1, 7, 0, 0);
+}
+
+/* B22: a page that stays, though nobody maps it any more, loses its node */
+static void unmerge_parts_from_pages(struct kunit *test)
+{
+	struct twins twins;
+	struct page *page;
+
+	twins_begin(test, &twins, 2, 0x63);
+	ksm_kunit_passes(test, 2);
+	ksm_kunit_expect_pages(test, 1, 3, 0, 0);
+	page = ksm_kunit_get_page(twins.mm[0], twins.addr[0]);
+	KUNIT_ASSERT_NOT_NULL(test, page);
+	KUNIT_EXPECT_NOT_NULL(test, ksm_folio_node(page_folio(page)));
+	unmerge_all(test);
+	KUNIT_EXPECT_TRUE(test, PageKsm(page));
+	KUNIT_EXPECT_NULL(test, ksm_folio_node(page_folio(page)));
+	KUNIT_EXPECT_EQ(test, page_count(page), 1);
+	put_page(page);
+	expect_bytes(test, &twins, 0x63);
+	/* The settings can be changed now, and all begins anew (B69) */
+	KUNIT_EXPECT_EQ(test, ksm_set_max_page_sharing(4), 0);
+	ksm_kunit_passes(test, 2);
+	ksm_kunit_expect_pages(test, 1, 3, 0, 0);
 }
 
 /* ------------------------------------------------------------------ */
@@ -945,12 +992,14 @@ static struct kunit_case merge_cases[] = {
 #ifdef CONFIG_TRANSPARENT_HUGEPAGE
 	KUNIT_CASE(huge_page_of_twins),
 	KUNIT_CASE(huge_page_without_twins),
+	KUNIT_CASE(huge_page_meets_merged_page),
 	KUNIT_CASE(huge_page_with_reference),
 #endif
 	KUNIT_CASE(exit_under_the_scan_mutex),
 	KUNIT_CASE(candidate_exits),
 	KUNIT_CASE(unmerge_a_part),
 	KUNIT_CASE(unmerge_discarded),
+	KUNIT_CASE(unmerge_parts_from_pages),
 	KUNIT_CASE(first_pass_without_memory),
 	KUNIT_CASE(second_pass_without_memory),
 	KUNIT_CASE(random_life),

@@ -372,6 +372,8 @@ static void new_ones_are_unmerged(struct kunit *test)
 	unsigned int i;
 
 	add(test, crowd, 0, 2);
+	/* In the middle of a pass: new ones would go behind its cursor */
+	KUNIT_EXPECT_LT(test, next(crowd, KSM_CURSOR_SCAN), 2);
 	ksm_registry_rewind(KSM_CURSOR_UNMERGE, true);
 	KUNIT_EXPECT_LT(test, next(crowd, KSM_CURSOR_UNMERGE), 2);
 	add(test, crowd, 2, 1);
@@ -384,6 +386,7 @@ static void new_ones_are_unmerged(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, next(crowd, KSM_CURSOR_UNMERGE), 4);
 	KUNIT_EXPECT_EQ(test, next(crowd, KSM_CURSOR_UNMERGE), MMS);
 	ksm_registry_rewind(KSM_CURSOR_UNMERGE, false);
+	ksm_registry_rewind(KSM_CURSOR_SCAN, false);
 	KUNIT_EXPECT_EQ(test, rest_of_pass(crowd, KSM_CURSOR_SCAN),
 			BIT(MMS) - 1);
 	crowd_end(test, crowd);

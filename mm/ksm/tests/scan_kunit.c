@@ -105,11 +105,18 @@ static void new_frame_is_noticed(struct kunit *test)
 {
 	struct mm_struct *mm = ksm_kunit_mm(test);
 	unsigned long addr = map_unique(test, mm);
-	unsigned long page = addr + 5 * PAGE_SIZE;
+	unsigned long at = addr + 5 * PAGE_SIZE;
+	struct page *page;
 
 	ksm_kunit_passes(test, 5);
-	ksm_kunit_advise(test, mm, page, 1, MADV_DONTNEED);
-	KUNIT_EXPECT_EQ(test, ksm_kunit_fill(mm, page, 1, 0xaa), 0);
+	/* Held, so that the new page is not the same frame */
+	page = ksm_kunit_get_page(mm, at);
+	KUNIT_ASSERT_NOT_NULL(test, page);
+	ksm_kunit_advise(test, mm, at, 1, MADV_DONTNEED);
+	KUNIT_EXPECT_EQ(test, ksm_kunit_fill(mm, at, 1, 0xaa), 0);
+	KUNIT_EXPECT_NE(test, ksm_kunit_pfn(mm, at), page_to_pfn(page));
+	put_page(page);
+	KUNIT_EXPECT_TRUE(test, ksm_kunit_clean(mm, at));
 	ksm_kunit_passes(test, 1);
 	ksm_kunit_expect_pages(test, 0, 0, PAGES - 1, 1);
 }

@@ -18,6 +18,7 @@
 #include <linux/sched/task.h>
 #include <linux/swap.h>
 #include <linux/uaccess.h>
+#include <asm/tlbflush.h>
 #include "../../internal.h"
 #include "helpers.h"
 
@@ -255,6 +256,37 @@ pte_t ksm_kunit_pte(struct mm_struct *mm, unsigned long addr)
 	}
 	mmap_read_unlock(mm);
 	return val;
+}
+
+/**
+ * ksm_kunit_clean - take the dirty bit from a PTE, as reclaim does
+ * @mm: where
+ * @addr: the address
+ *
+ * Return: true if the PTE is there, and clean now.
+ */
+bool ksm_kunit_clean(struct mm_struct *mm, unsigned long addr)
+{
+	struct page *page = ksm_kunit_get_page(mm, addr);
+	struct vm_area_struct *vma;
+	spinlock_t *ptl; /* of the page table */
+	pte_t *pte;
+
+	if (!page)
+		return false;
+	/* Somebody must know that it is no copy of what is on disk */
+	set_page_dirty(page);
+	put_page(page);
+	mmap_read_lock(mm);
+	vma = vma_lookup(mm, addr);
+	pte = pte_offset_map_lock(mm, mm_find_pmd(mm, addr), addr, &ptl);
+	if (pte) {
+		clear_young_dirty_ptes(vma, addr, pte, 1, CYDP_CLEAR_DIRTY);
+		flush_tlb_page(vma, addr);
+		pte_unmap_unlock(pte, ptl);
+	}
+	mmap_read_unlock(mm);
+	return pte && !pte_dirty(ksm_kunit_pte(mm, addr));
 }
 
 /**
