@@ -24,6 +24,8 @@ void ksm_kunit_settle(void)
 	while (!ksm_sweep(&sweep, UINT_MAX))
 		;
 	WRITE_ONCE(ksm_knobs.prune_millisecs, prune);
+	/* A test may have ended in the middle of a pass */
+	ksm_registry_rewind(KSM_CURSOR_SCAN, /* ahead = */ false);
 	ksm_scan_unlock();
 }
 

@@ -903,6 +903,45 @@ TEST_F(abi, ksmd_thread)
 	EXPECT_EQ(2, ksm_proc_num(ksmd, "status", "PPid"));
 }
 
+/* Registers an area in which nothing is mapped. */
+static int registers_only(struct ksm_child *c)
+{
+	char *p = ksm_map(1);
+	int order;
+
+	if (!p || ksm_say(c, ksm_mergeable(p, 1)))
+		return 1;
+	return ksm_hear(c, &order) ? 2 : 0;
+}
+
+/*
+ * B123: what KSM knows of each process takes memory as well, and is a loss
+ * while that has nothing to merge.
+ */
+TEST_F_TIMEOUT(abi, profit_less_registrations, 90)
+{
+	enum { NR_PROCS = 50, BYTES_EACH = 40 };
+	struct ksm_child c[NR_PROCS] = { 0 };
+	long long before = ksm_get("general_profit");
+	int i, val;
+
+	ASSERT_NE(KSM_BAD, before);
+	for (i = 0; i < NR_PROCS; i++) {
+		ASSERT_EQ(0, ksm_spawn(&c[i], registers_only, NULL));
+		ASSERT_EQ(0, ksm_hear(&c[i], &val));
+		ASSERT_EQ(0, val);
+	}
+	EXPECT_LE(ksm_get("general_profit"), before - NR_PROCS * BYTES_EACH);
+	for (i = 0; i < NR_PROCS; i++)
+		EXPECT_EQ(0, ksm_say(&c[i], 0));
+	for (i = 0; i < NR_PROCS; i++)
+		EXPECT_EQ(0, ksm_reap(&c[i]));
+	EXPECT_TRUE(ksm_wait_for(ksm_get("general_profit") == before, 10)) {
+		TH_LOG("%lld before, %lld afterwards", before,
+		       ksm_get("general_profit"));
+	}
+}
+
 /* ---- tracepoints --------------------------------------------------------- */
 
 /* The nine events, and their fields in order with their sizes. */

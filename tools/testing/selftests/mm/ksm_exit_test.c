@@ -590,15 +590,94 @@ TEST_F_TIMEOUT(ksm_exit, forks_beside_unmerging, 90)
 	check_zero(_metadata);
 }
 
+/* ksmd rests for an hour from now on; 0 or what went wrong. */
+static int rest_for_long(void)
+{
+	long long from = ksm_get("full_scans");
+	int ret;
+
+	ret = ksm_set("sleep_millisecs", 3600000);
+	if (!ret)
+		ret = ksm_start();
+	if (!ret && !ksm_wait_for(ksm_get("full_scans") > from && ksm_asleep(),
+				  KSM_WAIT_SECS))
+		ret = -ETIMEDOUT;
+	return ret;
+}
+
+/*
+ * However long ksmd rests between its batches, what a process leaves behind
+ * at its exit goes at once: its share of the merged pages, its records, and
+ * with the last one all that KSM remembers.
+ */
+TEST_F_TIMEOUT(ksm_exit, reaped_during_a_long_rest, 90)
+{
+	enum { NR_PAGES = 256 };
+	long long psize = (long long)ksm_psize();
+	long long at_first = ksm_get("general_profit"), passes, profit;
+	struct ksm_puppet gone = {};
+
+	ASSERT_EQ(0, ksm_puppet_with(&self->keeper, NULL, NR_PAGES, OWNER, 1));
+	ASSERT_EQ(0, ksm_puppet_with(&gone, NULL, NR_PAGES, OWNER, 1));
+	ASSERT_EQ(0, ksm_scan_settle());
+	ASSERT_EQ(0, rest_for_long());
+	ASSERT_EQ(NR_PAGES, ksm_get("pages_shared"));
+	ASSERT_EQ(NR_PAGES, ksm_get("pages_sharing"));
+	passes = ksm_get("full_scans");
+	profit = ksm_get("general_profit");
+
+	EXPECT_EQ(0, ksm_puppet_end(&gone));
+	EXPECT_TRUE(ksm_wait_for(!ksm_get("pages_sharing"), 10));
+	EXPECT_EQ(NR_PAGES, ksm_get("pages_shared"));
+	/* Nothing is saved any more, but there are fewer records, too. */
+	EXPECT_TRUE(ksm_wait_for(ksm_get("general_profit") >
+				 profit - NR_PAGES * psize, 10));
+	EXPECT_LE(ksm_get("general_profit"), at_first);
+	EXPECT_EQ(0, ksm_do(&self->keeper, ksm_act_check));
+
+	EXPECT_EQ(0, ksm_puppet_end(&self->keeper));
+	EXPECT_TRUE(ksm_wait_for(ksm_all_zero(), 10)) {
+		ksm_dump("not reaped");
+	}
+	EXPECT_TRUE(ksm_wait_for(ksm_get("general_profit") >= at_first, 10));
+	EXPECT_EQ(passes, ksm_get("full_scans"));
+}
+
 /* ---- failing allocations ------------------------------------------------- */
 
-/* Let allocations of tasks that ask for it fail, so many in a hundred. */
+/*
+ * What fork and exec allocate for an address space.  Not everything: file
+ * systems that meet a failure in their midst may hand out errors from then on,
+ * to whoever comes next.
+ */
+static const char * const failing_caches[] = {
+	"vm_area_struct", "maple_node", "anon_vma", "anon_vma_chain",
+};
+
+static int pick_caches(const char *on)
+{
+	char path[96];
+	size_t i;
+	int n = 0;
+
+	for (i = 0; i < sizeof(failing_caches) / sizeof(*failing_caches); i++) {
+		snprintf(path, sizeof(path), "/sys/kernel/slab/%s/failslab",
+			 failing_caches[i]);
+		n += !access(path, W_OK) && !ksm_put(path, on);
+	}
+	return n;
+}
+
+/* Let these of tasks that ask for it fail, so many in a hundred. */
 static const char *failslab_on(int percent)
 {
 	if (access(FAILSLAB "probability", W_OK) ||
 	    access("/proc/self/make-it-fail", W_OK))
 		return "no failslab";
-	if (ksm_put(FAILSLAB "task-filter", "Y") ||
+	if (!pick_caches("1"))
+		return "failslab cannot pick caches";
+	if (ksm_put(FAILSLAB "cache-filter", "Y") ||
+	    ksm_put(FAILSLAB "task-filter", "Y") ||
 	    ksm_put(FAILSLAB "verbose", "0") ||
 	    ksm_put(FAILSLAB "ignore-gfp-wait", "N") ||
 	    ksm_put(FAILSLAB "interval", "1") ||
@@ -658,7 +737,7 @@ static int life_failing(struct storm *s, unsigned int nr)
  */
 TEST_F_TIMEOUT(ksm_exit, failing_forks_and_execs, 60)
 {
-	const char *why = failslab_on(4);
+	const char *why = failslab_on(10);
 
 	if (why)
 		SKIP(return, "%s", why);
@@ -698,7 +777,7 @@ TEST_F_TIMEOUT(ksm_exit, failing_forks_with_zero_pages, 60)
 	ASSERT_EQ(0, ksm_scan_settle());
 	zero = (long long)(areas * each);
 	ASSERT_EQ(zero, ksm_zero_placed());
-	ASSERT_EQ(0, ksm_put_num(FAILSLAB "probability", 3));
+	ASSERT_EQ(0, ksm_put_num(FAILSLAB "probability", 10));
 	while (ksm_now() < end) {
 		fail_me(true);
 		pid = fork();
@@ -750,6 +829,7 @@ int main(int argc, char **argv)
 	ksm_env_make(0);
 	make_image();
 	/* Put back in this order: first of all nothing may fail any more. */
+	ksm_keep(FAILSLAB "cache-filter");
 	ksm_keep(FAILSLAB "probability");
 	ksm_keep(FAILSLAB "task-filter");
 	ksm_keep(FAILSLAB "verbose");

@@ -794,6 +794,48 @@ TEST_F_TIMEOUT(merge, profit_has_the_right_sign, 60)
 	ksm_unmap(unique, 512);
 }
 
+/*
+ * A look at a page that is merged already is cheap, but not free: 32 of them
+ * count as one page of pages_to_scan.  So a pass over much settled memory
+ * takes several batches, each with its rest.
+ */
+TEST_F_TIMEOUT(merge, settled_memory_is_paced, 90)
+{
+	const size_t n = 8192;
+	const int to_scan = 100, sleep_ms = 200;
+	struct ksm_child c[2] = { 0 };
+	double begin, batches;
+	long long from, rise;
+	struct job job;
+	int i;
+
+	job = (struct job){ ksm_map(n), n, 80, 1 };
+	ASSERT_NE(NULL, job.p);
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, mapper_start(&c[i], &job));
+	ASSERT_EQ(0, ksm_scan_settle());
+	ASSERT_EQ((long long)n, ksm_get("pages_shared"));
+	ASSERT_EQ((long long)n, ksm_get("pages_sharing"));
+
+	ASSERT_EQ(0, ksm_set("pages_to_scan", to_scan));
+	ASSERT_EQ(0, ksm_set("sleep_millisecs", sleep_ms));
+	from = ksm_get("full_scans");
+	begin = ksm_now();
+	ASSERT_EQ(0, ksm_start());
+	ksm_nap_us(6000000);
+	ASSERT_EQ(0, ksm_stop());
+	batches = (ksm_now() - begin) * 1000 / sleep_ms;
+	rise = ksm_get("full_scans") - from;
+	EXPECT_LE(rise, batches * to_scan * 32 / (2.0 * n) + 2) {
+		TH_LOG("%lld passes in %.0f batches", rise, batches);
+	}
+	EXPECT_GT(rise, 0);
+	for (i = 0; i < 2; i++) {
+		EXPECT_EQ(0, ksm_ask(&c[i], CHECK));
+		EXPECT_EQ(0, mapper_end(&c[i]));
+	}
+}
+
 /* A process that rewrites and verifies its pages for as long as told. */
 static int rewriter(struct ksm_child *c)
 {

@@ -13,6 +13,7 @@
  */
 #include "../kselftest_harness.h"
 #include <stdatomic.h>
+#include <sys/uio.h>
 #include "ksm_util.h"
 #include "ksm_env.h"
 
@@ -329,6 +330,64 @@ TEST_F_TIMEOUT(ksm_swap, madv_pageout_by_the_last_mapper, 60)
 	ASSERT_TRUE(ksm_reclaim_until(all_out(p, 1) &&
 				      ksm_nr_swapped(&p[1]) == NR_PAGES / 2));
 	EXPECT_EQ(0, all_check(p, 1));
+}
+
+/* Lend all pages to a pipe: reclaim can unmap, but not free them. */
+static int act_lend(struct ksm_act *a)
+{
+	struct iovec iov = { a->area, a->n * ksm_psize() };
+	int fd[2];
+
+	if (pipe(fd))
+		return -errno;
+	a->arg[2] = fd[0];
+	a->arg[3] = fd[1];
+	if (fcntl(fd[1], F_SETPIPE_SZ, iov.iov_len) < 0)
+		return -errno;
+	return vmsplice(fd[1], &iov, 1, 0) == (ssize_t)iov.iov_len ? 0 : -EIO;
+}
+
+static int act_take_back(struct ksm_act *a)
+{
+	close(a->arg[2]);
+	close(a->arg[3]);
+	return 0;
+}
+
+/*
+ * MADV_UNMERGEABLE finds swap entries only, while the merged pages are still
+ * in the swap cache and one mapper has them back from there.  The other one
+ * must not get them back as merged pages: its area is not mergeable, and
+ * nobody would ever take them apart.
+ */
+TEST_F_TIMEOUT(ksm_swap, unmergeable_while_in_swap_cache, 90)
+{
+	struct ksm_puppet *p = self->p;
+	int merged = 0;
+	size_t i;
+
+	ASSERT_EQ(0, start_merged(p, 2, NR_PAGES, 1));
+	ASSERT_EQ(0, ksm_do(&p[0], act_lend));
+	ASSERT_TRUE(ksm_reclaim_until(all_out(p, 2))) {
+		TH_LOG("%ld of %d in swap", count_out(p, 2), 2 * NR_PAGES);
+	}
+	ASSERT_EQ(0, all_check(p, 1));
+	/* Nothing is shown if these are not the merged pages of before. */
+	ASSERT_EQ(NR_PAGES, ksm_nr_ksm(&p[0]));
+	ASSERT_EQ(NR_PAGES, ksm_nr_swapped(&p[1]));
+	ASSERT_EQ(0, ksm_do1(&p[1], ksm_act_advise, MADV_UNMERGEABLE));
+	EXPECT_EQ(0, all_check(p, 2));
+
+	EXPECT_EQ(0, ksm_nr_common(&p[0], &p[1]));
+	EXPECT_EQ(0, ksm_nr_ksm(&p[1]));
+	for (i = 0; i < NR_PAGES; i++)
+		merged += !!ksm_kpf(PM_PFN(ksm_page_entry(&p[1], i)), KPF_KSM);
+	EXPECT_EQ(0, merged);
+	EXPECT_EQ(0, ksm_do(&p[0], act_take_back));
+	EXPECT_TRUE(ksm_wait_for(!ksm_unshare_all(), 10));
+	EXPECT_EQ(0, ksm_nr_ksm(&p[0]));
+	EXPECT_TRUE(ksm_all_zero());
+	EXPECT_EQ(0, all_check(p, 2));
 }
 
 /*

@@ -235,6 +235,48 @@ TEST_F_TIMEOUT(ksm_uffd, protected_after_the_merge, 60)
 }
 
 /*
+ * A protected page cannot be merged.  Then its twin is not to be made a KSM
+ * page, and an ordinary one again, in each pass.
+ */
+TEST_F_TIMEOUT(ksm_uffd, protected_twin_is_left_alone, 60)
+{
+	struct handler *h = &self->h;
+	char *p = self->p, *q = self->q;
+	uint64_t pfn[2][NR_PAGES];
+	int pass, moved = 0;
+	long long cow;
+	size_t i;
+
+	ASSERT_EQ(0, ksm_uffd_register(h->fd, p, NR_PAGES,
+				       UFFDIO_REGISTER_MODE_WP));
+	ASSERT_EQ(0, ksm_uffd_register(h->fd, q, NR_PAGES,
+				       UFFDIO_REGISTER_MODE_WP));
+	/* In turn, so that ksmd meets protected pages first and last. */
+	for (i = 0; i < NR_PAGES; i++) {
+		ASSERT_EQ(0, ksm_uffd_protect(h->fd, (i & 1 ? p : q) + at(i),
+					      1, true));
+		pfn[0][i] = ksm_pfn(0, p + at(i));
+		pfn[1][i] = ksm_pfn(0, q + at(i));
+		ASSERT_NE(0, pfn[0][i]);
+		ASSERT_NE(0, pfn[1][i]);
+	}
+	cow = ksm_vmstat("cow_ksm");
+	for (pass = 0; pass < 12; pass++) {
+		ASSERT_EQ(0, ksm_step(1));
+		for (i = 0; i < NR_PAGES; i++) {
+			moved += pfn[0][i] != ksm_pfn(0, p + at(i));
+			moved += pfn[1][i] != ksm_pfn(0, q + at(i));
+		}
+	}
+	EXPECT_EQ(0, moved);
+	EXPECT_EQ(cow, ksm_vmstat("cow_ksm"));
+	EXPECT_EQ(0, common(p, q));
+	EXPECT_EQ(NR_PAGES, protected(p) + protected(q));
+	EXPECT_EQ(0UL, bad(p, 1));
+	EXPECT_EQ(0UL, bad(q, 1));
+}
+
+/*
  * B97: MADV_UNMERGEABLE of protected merged pages: no page is shared any
  * more, all are still protected, and their writes give events.
  */
