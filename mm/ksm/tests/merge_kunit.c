@@ -206,6 +206,40 @@ static void zero_digest_is_no_zero_page(struct kunit *test)
 	kunit_deactivate_static_stub(test, ksm_digest_page);
 }
 
+/* B43: a merged page that no record knows is listed again, where it is found */
+static void merged_page_is_adopted(struct kunit *test)
+{
+	unsigned long from = 0, pfn;
+	struct twins twins;
+	struct ksm_mm *owner;
+
+	twins_begin(test, &twins, 3, 0x23);
+	ksm_kunit_passes(test, 2);
+	ksm_kunit_expect_pages(test, 1, 5, 0, 0);
+	pfn = twin_pfn(&twins, 0);
+
+	ksm_scan_lock();
+	ksm_registry_rewind(KSM_CURSOR_SCAN, /* ahead = */ false);
+	owner = ksm_registry_next(KSM_CURSOR_SCAN);
+	KUNIT_EXPECT_NOT_NULL(test, owner);
+	if (owner)
+		KUNIT_EXPECT_TRUE(test,
+				  ksm_records_drop(owner, &from, ULONG_MAX,
+						   UINT_MAX, KSM_LOCK_WAIT));
+	ksm_kunit_check(test);
+	ksm_scan_unlock();
+	ksm_kunit_expect_pages(test, 1, 2, 0, 0);
+
+	ksm_kunit_passes(test, 1);
+	ksm_kunit_expect_pages(test, 1, 5, 0, 0);
+	KUNIT_EXPECT_EQ(test, twin_pfn(&twins, 0), pfn);
+	KUNIT_EXPECT_EQ(test, twin_pfn(&twins, 1), pfn);
+	KUNIT_EXPECT_EQ(test, twins.mm[0]->ksm_merging_pages, 3);
+	KUNIT_EXPECT_EQ(test, twins.mm[1]->ksm_merging_pages, 3);
+	unmerge_all(test);
+	expect_bytes(test, &twins, 0x23);
+}
+
 /* A store gives its writer a page of its own, and nobody else sees it (B88) */
 static void store_unshares(struct kunit *test)
 {
@@ -979,6 +1013,7 @@ static struct kunit_case merge_cases[] = {
 	KUNIT_CASE(one_digest_for_all),
 	KUNIT_CASE(two_digests_for_all),
 	KUNIT_CASE(zero_digest_is_no_zero_page),
+	KUNIT_CASE(merged_page_is_adopted),
 	KUNIT_CASE(store_unshares),
 	KUNIT_CASE(referenced_page_stays),
 	KUNIT_CASE(pinned_page_stays),

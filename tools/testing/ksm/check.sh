@@ -37,6 +37,7 @@ run_checkpatch() {
 	# shellcheck disable=SC2086
 	sources | grep -v '^include/trace/' | xargs $checkpatch -f
 	$checkpatch -f "$here/opt-in.c"
+	$checkpatch -f "$here/tsc-khz.c"
 	find "$top/patches" -name '*.patch' -exec $checkpatch --no-signoff {} +
 } 2>&1
 

@@ -76,10 +76,22 @@ make_initramfs() {
 	(cd "$tmp/root" && find . | cpio -o -H newc --quiet) >"$tmp/initramfs"
 }
 
+# The rate of the guest's clock, which it may not measure: see tsc-khz.c
+tsc_option() {
+	local program=$cache/bin/tsc-khz
+	[ "${KSM_ACCEL:-tcg}" != kvm ] && [ "$(uname -m)" = x86_64 ] || return 0
+	if ! [ "$program" -nt "$here/tsc-khz.c" ]; then
+		mkdir -p "$cache/bin"
+		gcc -O2 -Wall -o "$tmp/tsc-khz" "$here/tsc-khz.c" || return 0
+		mv "$tmp/tsc-khz" "$program"
+	fi
+	printf 'tsc_early_khz=%s' "$("$program")"
+}
+
 boot() {
 	local half=$((mem / 2)) split=$((smp / 2)) args
 	args="console=ttyS0 rdinit=/init panic=-1 oops=panic kunit.enable=0"
-	args="$args tsc=reliable watchdog_thresh=30 memhp_default_state=online_movable"
+	args="$args tsc=reliable $(tsc_option) watchdog_thresh=30 memhp_default_state=online_movable"
 	exec timeout "$timeout" qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot \
 		-accel "${KSM_ACCEL:-tcg,thread=multi}" -cpu max \
 		-smp "$smp,sockets=2,cores=$split,threads=1" \

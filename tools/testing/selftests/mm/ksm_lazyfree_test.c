@@ -95,11 +95,11 @@ static int reclaim_freed(struct ksm_puppet *control)
 	for (i = 0; i < NR_PAGES; i++)
 		control->act->model[i] = ksm_stamp(STRANGER, i, 1);
 	ret = ksm_do(control, act_map_plain);
-	if (!ret)
-		ret = ksm_do1(control, ksm_act_advise, MADV_FREE);
 	if (ret)
 		return ret;
-	if (!ksm_wait_for((ksm_cg_reclaim(cg, 0),
+	/* Pages that are on no LRU list yet are passed over: call it again. */
+	if (!ksm_wait_for((ksm_do1(control, ksm_act_advise, MADV_FREE),
+			   ksm_cg_reclaim(cg, 0),
 			   nr_gone(control) >= NR_PAGES - 2),
 			  KSM_WAIT_SECS)) {
 		fprintf(stderr, "# only %ld lazily freed pages reclaimed\n",
