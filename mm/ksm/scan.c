@@ -192,7 +192,8 @@ static bool settled_stands(struct scan_walk *walk, struct ksm_block *block,
 	unsigned int age = ksm_rec_age(rec);
 
 	if (ksm_rec_state(rec) != KSM_SETTLED || !walk->smart ||
-	    !walk->trusted || !candidates_stay() || dirty || PageKsm(page) || age >= VISITS_TRUSTED ||
+	    !walk->trusted || !candidates_stay() || dirty || PageKsm(page) ||
+	    age >= VISITS_TRUSTED ||
 	    ksm_rec_tag(rec) != ksm_frame_tag(page_to_pfn(page)))
 		return false;
 	ksm_record_set(block, index,

@@ -11,6 +11,7 @@
 #include <linux/sched/mm.h>
 #include <linux/swap.h>
 #include <linux/topology.h>
+#include "../../internal.h"
 #include "helpers.h"
 
 #define TWINS	2
@@ -374,6 +375,49 @@ static void locked_page_stays(struct kunit *test)
 		ksm_kunit_mm_exit(test, twins.mm[0]);
 		ksm_kunit_mm_exit(test, twins.mm[1]);
 	}
+}
+
+/* As reclaim does when it finds that such a page was written to */
+static bool keep_for_good(struct folio *folio)
+{
+	if (!folio_isolate_lru(folio))
+		return false;
+	folio_set_swapbacked(folio);
+	folio_putback_lru(folio);
+	lru_add_drain_all();
+	return true;
+}
+
+/*
+ * What its owner gave up with MADV_FREE may be dropped at any time.  Shared, it
+ * would be dropped for all (B54).
+ */
+static void lazily_freed_page_stays(struct kunit *test)
+{
+	struct page *page;
+	struct twins twins;
+
+	twins_begin(test, &twins, 1, 0x8a);
+	lru_add_drain_all();
+	ksm_kunit_advise(test, twins.mm[0], twins.addr[0], 1, MADV_FREE);
+	lru_add_drain_all();
+	page = pfn_to_page(twin_pfn(&twins, 0));
+	KUNIT_ASSERT_FALSE(test, folio_test_swapbacked(page_folio(page)));
+	expect_no_node(test, 4);
+	KUNIT_EXPECT_PTR_EQ(test, page, pfn_to_page(twin_pfn(&twins, 0)));
+	KUNIT_EXPECT_FALSE(test, folio_test_swapbacked(page_folio(page)));
+
+	KUNIT_EXPECT_TRUE(test, keep_for_good(page_folio(page)));
+	ksm_kunit_passes(test, 2);
+	ksm_kunit_expect_pages(test, 1, 1, 0, 0);
+	/* The shared page is not dropped for its first owner's advice */
+	ksm_kunit_advise(test, twins.mm[0], twins.addr[0], 1, MADV_FREE);
+	ksm_kunit_advise(test, twins.mm[1], twins.addr[1], 1, MADV_FREE);
+	lru_add_drain_all();
+	page = pfn_to_page(twin_pfn(&twins, 0));
+	KUNIT_EXPECT_TRUE(test, folio_test_swapbacked(page_folio(page)));
+	KUNIT_EXPECT_TRUE(test, PageDirty(page));
+	expect_bytes(test, &twins, 0x8a);
 }
 
 /* What is not offered is left alone, even next to what is */
@@ -1018,6 +1062,7 @@ static struct kunit_case merge_cases[] = {
 	KUNIT_CASE(referenced_page_stays),
 	KUNIT_CASE(pinned_page_stays),
 	KUNIT_CASE(locked_page_stays),
+	KUNIT_CASE(lazily_freed_page_stays),
 	KUNIT_CASE(only_what_is_offered),
 	KUNIT_CASE(zero_pages_are_counted),
 	KUNIT_CASE(zero_pages_only_if_wanted),

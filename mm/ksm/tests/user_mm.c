@@ -249,11 +249,14 @@ pte_t ksm_kunit_pte(struct mm_struct *mm, unsigned long addr)
 
 	mmap_read_lock(mm);
 	pmd = mm_find_pmd(mm, addr);
-	pte = pmd ? pte_offset_map_lock(mm, pmd, addr, &ptl) : NULL;
-	if (pte) {
-		val = ptep_get(pte);
-		pte_unmap_unlock(pte, ptl);
-	}
+	if (!pmd)
+		goto out;
+	pte = pte_offset_map_lock(mm, pmd, addr, &ptl);
+	if (!pte)
+		goto out;
+	val = ptep_get(pte);
+	ksm_pte_unmap_unlock(pte, ptl);
+out:
 	mmap_read_unlock(mm);
 	return val;
 }
@@ -283,7 +286,7 @@ bool ksm_kunit_clean(struct mm_struct *mm, unsigned long addr)
 	if (pte) {
 		clear_young_dirty_ptes(vma, addr, pte, 1, CYDP_CLEAR_DIRTY);
 		flush_tlb_page(vma, addr);
-		pte_unmap_unlock(pte, ptl);
+		ksm_pte_unmap_unlock(pte, ptl);
 	}
 	mmap_read_unlock(mm);
 	return pte && !pte_dirty(ksm_kunit_pte(mm, addr));

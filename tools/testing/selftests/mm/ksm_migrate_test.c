@@ -199,11 +199,13 @@ static void storm(struct __test_metadata *_metadata, struct ksm_puppet *p,
 		EXPECT_EQ(0, ksm_do(&p[i], ksm_act_check));
 }
 
+/* B65, trees for all nodes together. */
 TEST_F_TIMEOUT(ksm_migrate, storm_across_nodes, 60)
 {
 	storm(_metadata, self->p, self->node);
 }
 
+/* B65, one tree for each node. */
 TEST_F_TIMEOUT(ksm_migrate, storm_per_node, 60)
 {
 	ASSERT_EQ(0, ksm_set("merge_across_nodes", 0));
@@ -420,12 +422,14 @@ static void two_of_a_kind(struct __test_metadata *_metadata,
 		EXPECT_EQ(0, ksm_do(&p[i], ksm_act_check));
 }
 
+/* B26. */
 TEST_F_TIMEOUT(ksm_migrate, two_of_a_kind_meet, 90)
 {
 	ASSERT_EQ(0, ksm_set("merge_across_nodes", 0));
 	two_of_a_kind(_metadata, self->p, self->node);
 }
 
+/* B23, B26. */
 TEST_F_TIMEOUT(ksm_migrate, two_of_a_kind_meet_in_chains, 90)
 {
 	ASSERT_EQ(0, ksm_set("merge_across_nodes", 0));

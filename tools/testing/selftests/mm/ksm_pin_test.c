@@ -602,6 +602,7 @@ static void long_term_pin(struct __test_metadata *_metadata, char *p,
 	close(fd);
 }
 
+/* B91: pages of the stable tree. */
 TEST_F_TIMEOUT(ksm_pin, long_term_pins_of_merged_pages, 60)
 {
 	uint32_t flags;
@@ -617,6 +618,7 @@ TEST_F_TIMEOUT(ksm_pin, long_term_pins_of_merged_pages, 60)
 	}
 }
 
+/* B91: zero pages. */
 TEST_F_TIMEOUT(ksm_pin, long_term_pins_of_zero_pages, 60)
 {
 	uint32_t flags;

@@ -260,6 +260,7 @@ static int act_storm_write(struct ksm_act *a)
 	return (int)bad;
 }
 
+/* B52, B53. */
 TEST_F_TIMEOUT(ksm_swap, write_storm_under_reclaim, 90)
 {
 	struct ksm_puppet *p = self->p;
@@ -478,6 +479,7 @@ static int act_flip_advice(struct ksm_act *a)
 	return ret ? 1 : 0;
 }
 
+/* B56. */
 TEST_F_TIMEOUT(ksm_swap, swapoff_beside_unmerging, 120)
 {
 	struct ksm_puppet *p = self->p;
@@ -788,6 +790,7 @@ static int act_short_lived(struct ksm_act *a)
 	return bad;
 }
 
+/* B58. */
 TEST_F_TIMEOUT(ksm_swap, short_lived_children, 90)
 {
 	struct ksm_puppet *p = self->p;

@@ -273,6 +273,7 @@ static int twin_process(struct ksm_child *c)
 	return ksm_count_bad(p, NR_SUB, SEED, 1) ? 1 : 0;
 }
 
+/* B71 between processes: every part of one merges with its twin in the other. */
 TEST_F_TIMEOUT(ksm_thp, two_huge_twins, 90)
 {
 	struct ksm_child c;
@@ -326,6 +327,7 @@ static int huge_writer(struct ksm_child *c)
 	return 0;
 }
 
+/* B37, B72. */
 TEST_F_TIMEOUT(ksm_thp, writers_beside_splits, 60)
 {
 	long long cow = ksm_vmstat("cow_ksm");
