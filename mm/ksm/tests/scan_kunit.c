@@ -7,6 +7,9 @@
 
 #define PAGES	40
 
+/* Does the CPU leave a trace of each store in the page table? */
+#define STORES_SHOW	(IS_ENABLED(CONFIG_X86) && !IS_ENABLED(CONFIG_UML))
+
 /* Unique pages: each begins with its number */
 static unsigned long map_unique(struct kunit *test, struct mm_struct *mm)
 {
@@ -91,7 +94,7 @@ static void store_is_noticed(struct kunit *test)
 			0);
 	KUNIT_EXPECT_EQ(test, ksm_kunit_poke(mm, addr + 9 * PAGE_SIZE, 200),
 			0);
-	if (!IS_ENABLED(CONFIG_X86))
+	if (!STORES_SHOW)
 		kunit_skip(test, "the CPU does not set dirty bits");
 	ksm_kunit_passes(test, 1);
 	ksm_kunit_expect_pages(test, 0, 0, PAGES - 2, 2);
@@ -145,8 +148,9 @@ static void settled_pages_are_read_again(struct kunit *test)
 	}
 	ksm_kunit_expect_pages(test, 0, 0, PAGES, 0);
 	KUNIT_EXPECT_GE(test, total, 2 * PAGES);
-	KUNIT_EXPECT_LE(test, total, 5 * PAGES);
-	KUNIT_EXPECT_LE(test, most, PAGES / 2);
+	KUNIT_EXPECT_LE(test, total, 6 * PAGES);
+	if (STORES_SHOW)
+		KUNIT_EXPECT_LE(test, most, PAGES / 2);
 
 	/* The one that was written to is listed as what it is now */
 	KUNIT_EXPECT_EQ(test, ksm_kunit_fill(mm, twin, 1, 0xee), 0);
@@ -228,13 +232,12 @@ static void holes_lose_their_records(struct kunit *test)
 /* B112, B113: it is pages that cost, not addresses */
 static void sparse_area_is_cheap(struct kunit *test)
 {
-	const unsigned long huge = 1UL << 28;	/* pages: a terabyte */
+	/* A terabyte, if there is room for so much */
+	const unsigned long huge = min(1UL << 28, TASK_SIZE / PAGE_SIZE / 4);
 	struct mm_struct *mm = ksm_kunit_mm(test);
 	unsigned long addr, steps, unmerged = 0;
 	ktime_t began = ktime_get();
 
-	if (!IS_ENABLED(CONFIG_64BIT))
-		kunit_skip(test, "needs a large address space");
 	addr = ksm_kunit_map(test, mm, huge);
 	KUNIT_ASSERT_EQ(test, 0, ksm_kunit_fill(mm, addr, 1, 0x61));
 	KUNIT_ASSERT_EQ(test, 0, ksm_kunit_fill(mm, addr + (huge / 2) *

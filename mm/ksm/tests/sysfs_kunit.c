@@ -213,50 +213,60 @@ static void advisor_mode(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, write_text(mnt, "pages_to_scan", "100"), 0);
 }
 
-/* Each counter is shown under its own name */
+static void set_stats(const struct ksm_stats *stats)
+{
+	ksm_scan_lock();
+	ksm_stats = *stats;
+	ksm_scan_unlock();
+}
+
+/*
+ * Each counter is shown under its own name.  The scan mutex may not be held
+ * while a file is opened; ksmd is asleep, so nobody else counts meanwhile.
+ */
 static void counters(struct kunit *test)
 {
 	static const struct {
 		const char *name;
-		unsigned long *counter;
+		size_t offset;
 	} files[] = {
-		{ "pages_shared", &ksm_stats.shared },
-		{ "pages_sharing", &ksm_stats.sharing },
-		{ "pages_unshared", &ksm_stats.unshared },
-		{ "pages_scanned", &ksm_stats.scanned },
-		{ "pages_skipped", &ksm_stats.skipped },
-		{ "full_scans", &ksm_stats.full_scans },
-		{ "stable_node_chains", &ksm_stats.chains },
-		{ "stable_node_dups", &ksm_stats.dups },
+		{ "pages_shared", offsetof(struct ksm_stats, shared) },
+		{ "pages_sharing", offsetof(struct ksm_stats, sharing) },
+		{ "pages_unshared", offsetof(struct ksm_stats, unshared) },
+		{ "pages_scanned", offsetof(struct ksm_stats, scanned) },
+		{ "pages_skipped", offsetof(struct ksm_stats, skipped) },
+		{ "full_scans", offsetof(struct ksm_stats, full_scans) },
+		{ "stable_node_chains", offsetof(struct ksm_stats, chains) },
+		{ "stable_node_dups", offsetof(struct ksm_stats, dups) },
 	};
 	struct vfsmount *mnt = mount_sysfs(test);
 	char text[TEXT], want[TEXT];
-	struct ksm_stats before;
+	const struct ksm_stats derived = {
+		.records = 9, .unshared = 2, .bytes = 5,
+	};
+	struct ksm_stats before = ksm_stats;
 	unsigned int i;
 
-	ksm_scan_lock();
-	before = ksm_stats;
 	for (i = 0; i < ARRAY_SIZE(files); i++) {
+		struct ksm_stats stats = {};
+
 		KUNIT_EXPECT_EQ(test, write_text(mnt, files[i].name, "0"),
 				-EACCES);
-		*files[i].counter = ULONG_MAX - i;
+		*(unsigned long *)((void *)&stats + files[i].offset) =
+			ULONG_MAX - i;
 		snprintf(want, sizeof(want), "%lu\n", ULONG_MAX - i);
-		KUNIT_EXPECT_STREQ_MSG(test,
-				       read_text(mnt, files[i].name, text),
-				       want, "%s", files[i].name);
-		*files[i].counter = 0;
+		set_stats(&stats);
+		read_text(mnt, files[i].name, text);
+		set_stats(&before);
+		KUNIT_EXPECT_STREQ_MSG(test, text, want, "%s", files[i].name);
 	}
-	memset(&ksm_stats, 0, sizeof(ksm_stats));
-	ksm_stats.records = 9;
-	ksm_stats.unshared = 2;
+	set_stats(&derived);
 	KUNIT_EXPECT_STREQ(test, read_text(mnt, "pages_volatile", text), "7\n");
-	ksm_stats.bytes = 5;
 	KUNIT_EXPECT_STREQ(test, read_text(mnt, "general_profit", text),
 			   "-5\n");
 	KUNIT_EXPECT_STREQ(test, read_text(mnt, "ksm_zero_pages", text),
 			   "0\n");
-	ksm_stats = before;
-	ksm_scan_unlock();
+	set_stats(&before);
 	KUNIT_EXPECT_EQ(test, write_text(mnt, "pages_volatile", "0"), -EACCES);
 	KUNIT_EXPECT_EQ(test, write_text(mnt, "general_profit", "0"), -EACCES);
 	KUNIT_EXPECT_EQ(test, write_text(mnt, "ksm_zero_pages", "0"), -EACCES);

@@ -234,6 +234,19 @@ bool ksm_kunit_holds(struct mm_struct *mm, unsigned long addr,
 	return good;
 }
 
+static pte_t read_pte(struct mm_struct *mm, pmd_t *pmd, unsigned long addr)
+{
+	spinlock_t *ptl; /* of the page table */
+	pte_t *pte, val;
+
+	pte = pte_offset_map_lock(mm, pmd, addr, &ptl);
+	if (!pte)
+		return __pte(0);
+	val = ptep_get(pte);
+	ksm_pte_unmap_unlock(pte, ptl);
+	return val;
+}
+
 /**
  * ksm_kunit_pte - what the page table says of an address
  * @mm: where
@@ -243,20 +256,13 @@ bool ksm_kunit_holds(struct mm_struct *mm, unsigned long addr,
  */
 pte_t ksm_kunit_pte(struct mm_struct *mm, unsigned long addr)
 {
-	pte_t *pte, val = __pte(0);
-	spinlock_t *ptl; /* of the page table */
+	pte_t val = __pte(0);
 	pmd_t *pmd;
 
 	mmap_read_lock(mm);
 	pmd = mm_find_pmd(mm, addr);
-	if (!pmd)
-		goto out;
-	pte = pte_offset_map_lock(mm, pmd, addr, &ptl);
-	if (!pte)
-		goto out;
-	val = ptep_get(pte);
-	ksm_pte_unmap_unlock(pte, ptl);
-out:
+	if (pmd)
+		val = read_pte(mm, pmd, addr);
 	mmap_read_unlock(mm);
 	return val;
 }
