@@ -16,8 +16,9 @@
  *           not touched.                                     ksm/scan.c
  *   rung 1  Its digest: one read of the page.  One that differs from the
  *           last one stops here, until it keeps still.       ksm/digest.c
- *   rung 2  Has any other frame that digest?  (Not built yet: every page
- *           that keeps still goes on to rung 3.)
+ *   rung 2  Has any other page that digest?  One look into a table of those
+ *           that are known; a page that is the only one of its kind is listed
+ *           there, in five bytes.                            ksm/filter.c
  *   rung 3  Is there a shared page with that digest, or another page that
  *           waits for a twin?  Two red-black trees, ordered by digest: on the
  *           way down no page is touched.       ksm/stable_tree.c
@@ -207,6 +208,7 @@ static unsigned int leave_hole(struct ksm_mm *owner)
 static unsigned int batch_work(void)
 {
 	return hweight64(batch.read | batch.adopt) * KSM_WORK_READ +
+	       hweight64(batch.still) * KSM_WORK_FILTER +
 	       batch.passed * KSM_WORK_LOOK;
 }
 
@@ -222,10 +224,10 @@ static unsigned int scan_mm(struct ksm_mm *owner, unsigned int budget)
 	}
 	do {
 		step = ksm_scan_step(owner, &place.addr, budget, &batch);
-		ksm_count_work(hweight64(batch.read), batch.skipped);
-		work += batch_work();
 		if (step == KSM_STEP_BATCH)
 			ksm_climb_batch(&batch);
+		ksm_count_work(hweight64(batch.read), batch.skipped);
+		work += batch_work();
 	} while (step == KSM_STEP_BATCH && work < budget &&
 		 !ksm_climb_pending() && !ksm_mm_should_end(owner));
 
@@ -493,6 +495,7 @@ int ksm_set_merge_across_nodes(bool across)
 		err = ksm_forget_nodes();
 		if (!err) {
 			ksm_candidates_drop();
+			ksm_filter_renew();
 			ksm_knobs.merge_across_nodes = across;
 		}
 	}

@@ -23,6 +23,18 @@ static void check_merged(struct ksm_rmap_item *item, struct ksm_mm *owner,
 		  "ksm: record (3): merged item of another page");
 }
 
+static void check_plain(struct ksm_block *block, unsigned int index, u64 rec,
+			struct ksm_stats *sum)
+{
+	if (!ksm_filter_lists(block, rec))
+		return;
+	WARN_ONCE(ksm_rec_state(rec) != KSM_SETTLED,
+		  "ksm: filter (1): lists a page that is not settled");
+	WARN_ONCE(!ksm_filter_has_cell(block, index),
+		  "ksm: filter (1): cell is lost");
+	sum->filtered++;
+}
+
 /**
  * ksm_check_owner - recount the records of an mm
  * @owner: its entry
@@ -38,7 +50,8 @@ void ksm_check_owner(struct ksm_mm *owner, struct ksm_stats *sum)
 
 	for (block = ksm_block_from(owner, 0); block;
 	     block = ksm_block_next(block)) {
-		bytes += struct_size(block, rec, block->capacity);
+		bytes += struct_size(block, rec, block->capacity) +
+			 (block->id ? KSM_BLOCK_ID_BYTES : 0);
 		WARN_ONCE(hweight64(block->present) > block->capacity,
 			  "ksm: record (2): block overflows");
 		for (i = 0; i < KSM_BLOCK_PAGES; i++) {
@@ -57,6 +70,7 @@ void ksm_check_owner(struct ksm_mm *owner, struct ksm_stats *sum)
 				check_merged(ksm_rec_item(rec), owner, addr);
 				break;
 			default:
+				check_plain(block, i, rec, sum);
 				break;
 			}
 			sum->records++;
@@ -177,12 +191,14 @@ void ksm_check_all(void)
 
 	lockdep_assert_held(&ksm_scan_mutex);
 	ksm_registry_check(&sum);
+	sum.bytes += ksm_filter_bytes();
 	for (nid = 0; nid < nr_node_ids; nid++) {
 		check_stable_tree(nid, &sum);
 		candidates += check_unstable_tree(nid);
 	}
 	compare("records", ksm_stats.records, sum.records);
 	compare("unshared", ksm_stats.unshared, sum.unshared);
+	compare("filtered", ksm_stats.filtered, sum.filtered);
 	compare("shared", ksm_stats.shared, sum.shared);
 	compare("sharing", ksm_stats.sharing, sum.sharing);
 	compare("nodes", ksm_stats.nodes, sum.nodes);

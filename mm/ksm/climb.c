@@ -100,10 +100,16 @@ static void set_record(struct ksm_mm *owner, unsigned long addr, u64 rec)
 		ksm_record_set(block, ksm_block_index(addr), rec);
 }
 
-static u64 volatile_record(unsigned int age, struct page *page, u64 digest)
+static u64 plain_record(enum ksm_state state, unsigned int age, bool watched,
+			struct page *page, u64 digest)
 {
-	return ksm_rec_plain(KSM_VOLATILE, age,
+	return ksm_rec_plain(state, age, watched,
 			     ksm_frame_tag(page_to_pfn(page)), digest);
+}
+
+static bool is_watched(const struct ksm_batch *batch, unsigned int index)
+{
+	return batch->watched & BIT_ULL(index);
 }
 
 static u64 get_record(struct ksm_mm *owner, unsigned long addr)
@@ -130,7 +136,7 @@ static struct ksm_rmap_item *take_candidate(struct ksm_rmap_item *item,
 {
 	ksm_unstable_erase(item);
 	set_record(item->owner, item->address,
-		   volatile_record(0, page, digest));
+		   plain_record(KSM_VOLATILE, 0, item->watched, page, digest));
 	return item;
 }
 
@@ -319,44 +325,138 @@ static void set_aside(struct ksm_batch *batch, unsigned int index,
 	}
 }
 
+/* ------------------------------------------------------------------ */
+/* Rungs 2 and 3: is there a twin?                                     */
+/* ------------------------------------------------------------------ */
+
 static void insert_candidate(struct ksm_rmap_item *item,
-			     struct ksm_unstable_pos *pos, struct page *page,
-			     u64 digest, bool huge)
+			     struct ksm_unstable_pos *pos, int nid,
+			     unsigned long pfn, bool watched, u64 digest)
 {
-	ksm_unstable_insert(item, pos, ksm_tree_nid(page_to_pfn(page)), digest);
-	item->pfn = page_to_pfn(page);
-	item->huge = huge;
+	ksm_unstable_insert(item, pos, nid, digest);
+	item->pfn = pfn;
+	item->watched = watched;
 	item->streak = 0;
-	ksm_scan_restart_visits(item);
 	set_record(item->owner, item->address,
 		   ksm_rec_listed(KSM_CANDIDATE, item));
 }
 
-/* Rung 3, unstable tree: wait for a twin, or set the page aside for one */
-static void seek_twin(struct ksm_batch *batch, unsigned int index,
-		      unsigned long addr, u64 digest)
+/*
+ * A page without a twin is listed in the filter; or, if there is no room, waits
+ * in the unstable tree, whose place for it is at @pos.
+ */
+static void settle(struct ksm_block *block, unsigned int index,
+		   unsigned int age, bool watched, unsigned long pfn,
+		   u64 digest, struct ksm_unstable_pos *pos)
+{
+	struct ksm_mm *owner = block->owner;
+	int nid = ksm_tree_nid(pfn);
+	struct ksm_rmap_item *item;
+
+	ksm_record_set(block, index,
+		       ksm_rec_plain(KSM_SETTLED, age, watched,
+				     ksm_frame_tag(pfn), digest));
+	if (ksm_filter_add(block, index, nid))
+		return;
+	item = ksm_item_alloc(owner, block->base + index * PAGE_SIZE,
+			      GFP_LOCKED);
+	if (item)
+		insert_candidate(item, pos, nid, pfn, watched, digest);
+	else
+		ksm_record_set(block, index,
+			       ksm_rec_plain(KSM_VOLATILE, 0, watched,
+					     ksm_frame_tag(pfn), digest));
+}
+
+/*
+ * A candidate whose twin never came, or was none: its item is not needed.
+ * Among equal digests all stay in the tree, which orders them by contents.
+ */
+static bool demote(struct ksm_rmap_item *item, unsigned long pfn)
+{
+	struct ksm_block *block = ksm_block_find(item->owner, item->address);
+	unsigned int index = ksm_block_index(item->address);
+	int nid = item->nid;
+
+	if (!ksm_unstable_alone(item))
+		return false;
+	ksm_record_set(block, index,
+		       ksm_rec_plain(KSM_SETTLED, item->streak, item->watched,
+				     ksm_frame_tag(pfn), item->digest));
+	if (!ksm_filter_add(block, index, nid)) {
+		ksm_record_set(block, index,
+			       ksm_rec_listed(KSM_CANDIDATE, item));
+		return false;
+	}
+	ksm_item_drop_candidate(item);
+	return true;
+}
+
+/* The other way: a page of the filter is to meet its twin */
+static struct ksm_rmap_item *promote(struct ksm_block *block,
+				     unsigned int index, u64 digest, int nid,
+				     struct ksm_unstable_pos *pos)
+{
+	bool watched = ksm_rec_watched(ksm_record_get(block, index));
+	struct ksm_rmap_item *item;
+
+	item = ksm_item_alloc(block->owner, block->base + index * PAGE_SIZE,
+			      GFP_LOCKED);
+	if (!item)
+		return ERR_PTR(-ENOMEM);
+	insert_candidate(item, pos, nid, KSM_ANY_PFN, watched, digest);
+	return item;
+}
+
+/*
+ * Find a page with a digest, by its item in the unstable tree, which it gets
+ * if it was in the filter; as ksm_unstable_first(), or -ENOMEM.
+ */
+static struct ksm_rmap_item *find_twin(struct ksm_unstable_pos *pos, int nid,
+				       u64 digest)
+{
+	struct ksm_rmap_item *twin = ksm_unstable_first(pos, nid, digest);
+	struct ksm_block *block;
+	unsigned int index;
+
+	if (twin || !ksm_filter_find(digest, nid, &block, &index))
+		return twin;
+	return promote(block, index, digest, nid, pos);
+}
+
+/* Wait for a twin, or set the page aside for the one that is there */
+static void seek_twin(struct ksm_batch *batch, struct ksm_block *block,
+		      unsigned int index, u64 digest)
 {
 	struct page *page = batch->page[index];
+	u64 rec = ksm_record_get(block, index);
+	bool watched = is_watched(batch, index);
+	unsigned long pfn = page_to_pfn(page);
 	struct ksm_unstable_pos pos;
-	struct ksm_rmap_item *twin, *item;
+	struct ksm_rmap_item *twin;
 
-	twin = ksm_unstable_first(&pos, ksm_tree_nid(page_to_pfn(page)),
-				  digest);
-	if (twin && twin->pfn != page_to_pfn(page)) {
-		set_aside(batch, index, addr, digest);
+	if (ksm_filter_lists(block, rec) &&
+	    ksm_rec_tag(rec) == ksm_frame_tag(pfn)) {
+		/* A twin would have found it */
+		ksm_record_set(block, index,
+			       plain_record(KSM_SETTLED, ksm_rec_age(rec) + 1,
+					    watched, page, digest));
+		release(batch, index);
 		return;
 	}
-	if (twin) {
+	ksm_filter_drop(block, index);
+	twin = find_twin(&pos, ksm_tree_nid(pfn), digest);
+	if (!twin) {
+		settle(block, index, 0, watched, pfn, digest, &pos);
+	} else if (!IS_ERR(twin) && twin->pfn == pfn) {
 		/* The same frame, inherited by fork, is no twin */
-		set_record(batch->owner, addr,
-			   ksm_rec_plain(KSM_SETTLED, 0,
-					 ksm_frame_tag(page_to_pfn(page)),
-					 digest));
-	} else {
-		item = ksm_item_alloc(batch->owner, addr, GFP_LOCKED);
-		if (item)
-			insert_candidate(item, &pos, page, digest,
-					 batch->huge & BIT_ULL(index));
+		ksm_record_set(block, index,
+			       plain_record(KSM_SETTLED, 0, watched, page,
+					    digest));
+	} else if (!IS_ERR(twin)) {
+		set_aside(batch, index, batch->base + index * PAGE_SIZE,
+			  digest);
+		return;
 	}
 	release(batch, index);
 }
@@ -366,21 +466,26 @@ static bool still_candidate(struct ksm_batch *batch, unsigned int index,
 			    u64 rec)
 {
 	struct ksm_rmap_item *item = ksm_rec_item(rec);
-	struct page *page = batch->page[index];
+	unsigned long pfn = page_to_pfn(batch->page[index]);
 
 	/* For those that share the old frame by fork, it does not stand now */
-	if (item->nid != ksm_tree_nid(page_to_pfn(page)) ||
-	    item->pfn != page_to_pfn(page))
+	if (item->nid != ksm_tree_nid(pfn) ||
+	    (item->pfn != pfn && item->pfn != KSM_ANY_PFN))
 		return false;
-	item->huge = batch->huge & BIT_ULL(index);
-	ksm_scan_restart_visits(item);
+	item->pfn = pfn;
+	item->watched = is_watched(batch, index);
+	if (item->streak < KSM_REC_AGE_MAX)
+		item->streak++;
+	demote(item, pfn);
 	return true;
 }
 
 /* Rungs 3 and 4, for a page that has not changed since the last look */
-static void climb_unchanged(struct ksm_batch *batch, unsigned int index,
-			    unsigned long addr, u64 digest, u64 rec)
+static void climb_unchanged(struct ksm_batch *batch, struct ksm_block *block,
+			    unsigned int index, u64 digest)
 {
+	unsigned long addr = batch->base + index * PAGE_SIZE;
+	u64 rec = ksm_record_get(block, index);
 	struct page *page = batch->page[index];
 	struct ksm_stable_node *node = NULL;
 	enum ksm_found found;
@@ -408,7 +513,7 @@ static void climb_unchanged(struct ksm_batch *batch, unsigned int index,
 			ksm_item_free(take_candidate(ksm_rec_item(rec), page,
 						     digest));
 		}
-		seek_twin(batch, index, addr, digest);
+		seek_twin(batch, block, index, digest);
 		return;
 	default:
 		break;
@@ -423,41 +528,26 @@ static bool unchanged(u64 rec, u64 digest)
 		return ksm_rec_item(rec)->digest == digest;
 	case KSM_VOLATILE:
 	case KSM_SETTLED:
-		return ksm_rec_same_digest(rec, digest);
+		return ksm_rec_digest(rec) == digest;
 	default:
 		return false;
 	}
 }
 
-/* Rung 1: read a page */
-static void climb_page(struct ksm_batch *batch, struct ksm_block *block,
-		       unsigned int index)
+/* A page is seen for the first time, or was written to */
+static void note_change(struct ksm_batch *batch, struct ksm_block *block,
+			unsigned int index, u64 digest)
 {
-	unsigned long addr = batch->base + index * PAGE_SIZE;
 	u64 rec = ksm_record_get(block, index);
 	struct page *page = batch->page[index];
 	unsigned int age = 0;
-	u64 digest;
-
-	/* A machine check here would be fatal; a pin may write any time */
-	if (PageHWPoison(page) || folio_maybe_dma_pinned(page_folio(page))) {
-		ksm_record_drop(batch->owner, block, index, KSM_LOCK_TRY);
-		release(batch, index);
-		return;
-	}
-	flush_anon_page(batch->vma, page, addr);
-	flush_dcache_page(page);
-	digest = ksm_digest_page(page);
-	if (unchanged(rec, digest)) {
-		climb_unchanged(batch, index, addr, digest, rec);
-		return;
-	}
 
 	switch (ksm_rec_state(rec)) {
 	case KSM_NEW:
 		wants_drain = true;
 		break;
 	case KSM_VOLATILE:
+	case KSM_RESTLESS:
 		age = ksm_rec_age(rec) + 1;
 		fallthrough;
 	case KSM_SETTLED:
@@ -474,8 +564,112 @@ static void climb_page(struct ksm_batch *batch, struct ksm_block *block,
 		}
 		wants_drain = true;
 	}
-	ksm_record_set(block, index, volatile_record(age, page, digest));
+	ksm_record_set(block, index,
+		       plain_record(KSM_VOLATILE, age, is_watched(batch, index),
+				    page, digest));
 	release(batch, index);
+}
+
+/* Rung 1: read a page */
+static void climb_page(struct ksm_batch *batch, struct ksm_block *block,
+		       unsigned int index)
+{
+	unsigned long addr = batch->base + index * PAGE_SIZE;
+	u64 rec = ksm_record_get(block, index);
+	struct page *page = batch->page[index];
+	u64 digest;
+
+	/* A machine check here would be fatal; a pin may write any time */
+	if (PageHWPoison(page) || folio_maybe_dma_pinned(page_folio(page))) {
+		ksm_record_drop(batch->owner, block, index, KSM_LOCK_TRY);
+		release(batch, index);
+		return;
+	}
+	flush_anon_page(batch->vma, page, addr);
+	flush_dcache_page(page);
+	digest = ksm_digest_page(page);
+	if (batch->calm & BIT_ULL(index))
+		ksm_record_set(block, index,
+			       plain_record(KSM_VOLATILE, 0, true, page,
+					    digest));
+	else if (!unchanged(rec, digest)) {
+		note_change(batch, block, index, digest);
+		return;
+	}
+	climb_unchanged(batch, block, index, digest);
+}
+
+/*
+ * Rung 2, for a page that has not changed since it was read: true if it has no
+ * twin, and need not be read again to be sure of that.
+ *
+ * A page that is settled but not listed shares its frame with one that is, by
+ * fork; so they were found to when it was last read.  Or the filter was
+ * renewed, and the page is listed now.
+ */
+static bool stays_unread(struct ksm_batch *batch, struct ksm_block *block,
+			 unsigned int index)
+{
+	u64 rec = ksm_record_get(block, index), digest = ksm_rec_digest(rec);
+	bool settled = ksm_rec_state(rec) == KSM_SETTLED;
+	unsigned long pfn = batch->pfn[index];
+	int nid = ksm_tree_nid(pfn);
+	struct ksm_unstable_pos pos;
+	struct ksm_rmap_item *twin;
+	struct ksm_block *other;
+	unsigned int at;
+
+	if (ksm_filter_find(digest, nid, &other, &at))
+		return settled && ksm_rec_tag(ksm_record_get(other, at)) ==
+				  ksm_rec_tag(rec);
+	twin = ksm_unstable_first(&pos, nid, digest);
+	if (twin)
+		return settled && twin->pfn == pfn;
+	if (!settled && (ksm_stable_has_digest(nid, digest) ||
+			 (READ_ONCE(ksm_knobs.use_zero_pages) &&
+			  ksm_digest_is_zero(digest))))
+		return false;
+	settle(block, index, settled ? ksm_rec_age(rec) : 0,
+	       ksm_rec_watched(rec), pfn, digest, &pos);
+	return true;
+}
+
+/* Have a page read after all */
+static void fetch(struct ksm_batch *batch, unsigned int index)
+{
+	unsigned long addr = batch->base + index * PAGE_SIZE;
+	struct page *page = ksm_scan_page(batch->vma, addr);
+
+	if (!page)
+		return;
+	batch->page[index] = page;
+	if (PageKsm(page))
+		batch->adopt |= BIT_ULL(index);
+	else
+		batch->read |= BIT_ULL(index);
+	/* Still clean, or else its next visit will see that it is not */
+	if (page_to_pfn(page) == batch->pfn[index])
+		batch->watched |= BIT_ULL(index);
+}
+
+/* A prefetch for each of the pages that will be wanted, then a look at each */
+static void climb_still(struct ksm_batch *batch, struct ksm_block *block)
+{
+	u64 left;
+
+	for (left = batch->still; left; left &= left - 1) {
+		unsigned int index = __ffs64(left);
+		u64 rec = ksm_record_get(block, index);
+
+		ksm_filter_prefetch(ksm_rec_digest(rec),
+				    ksm_tree_nid(batch->pfn[index]));
+	}
+	for (left = batch->still; left; left &= left - 1) {
+		unsigned int index = __ffs64(left);
+
+		if (!stays_unread(batch, block, index))
+			fetch(batch, index);
+	}
 }
 
 /*
@@ -545,6 +739,8 @@ void ksm_climb_batch(struct ksm_batch *batch)
 	for (left = batch->gone; left; left &= left - 1)
 		ksm_record_drop(owner, block, __ffs64(left), KSM_LOCK_TRY);
 
+	if (batch->still && !WARN_ON_ONCE(!block))
+		climb_still(batch, block);
 	left = batch->read | batch->adopt;
 	if (left) {
 		block = ksm_block_reserve(owner, batch->base, left, GFP_LOCKED);
@@ -584,6 +780,7 @@ enum pairing {
 	PAIR_BEFORE,	/* A's contents sort before B's */
 	PAIR_AFTER,	/* and after */
 	PAIR_GONE,	/* B is no candidate any more */
+	PAIR_SAME,	/* A and B are one page, mapped twice */
 	PAIR_NOT_NOW,	/* A or B cannot be merged just now */
 };
 
@@ -656,9 +853,11 @@ static enum pairing pair_in(struct vm_area_struct *vma,
 	if (PageKsm(page_b) || PageHWPoison(page_b) ||
 	    b->nid != ksm_tree_nid(page_to_pfn(page_b)))
 		goto out;
-	pairing = PAIR_NOT_NOW;
-	if (page_a == page_b)
+	if (page_a == page_b) {
+		b->pfn = page_to_pfn(page_b);
+		pairing = PAIR_SAME;
 		goto out;
+	}
 	flush_anon_page(vma, page_b, b->address);
 	flush_dcache_page(page_b);
 	order = ksm_page_cmp(page_a, page_b);
@@ -719,6 +918,43 @@ static unsigned int planned(const struct ksm_stable_node *node)
 	return count;
 }
 
+/* A has no twin: it waits for one, where the search ended */
+static void settle_alone(struct ksm_mm *owner, struct climber *a, bool beside,
+			 struct ksm_unstable_pos *pos)
+{
+	struct ksm_block *block = ksm_block_find(owner, a->addr);
+	unsigned int index = ksm_block_index(a->addr);
+	u64 rec = ksm_record_get(block, index);
+	unsigned long pfn = page_to_pfn(a->page);
+	struct ksm_rmap_item *item;
+
+	if (!is_plain(rec))
+		return;
+	if (!beside) {
+		settle(block, index, 0, ksm_rec_watched(rec), pfn, a->digest,
+		       pos);
+		return;
+	}
+	/* Others have that digest: the order among them is the tree's affair */
+	item = ksm_item_alloc(owner, a->addr, GFP_UNLOCKED);
+	if (item)
+		insert_candidate(item, pos, ksm_tree_nid(pfn), pfn,
+				 ksm_rec_watched(rec), a->digest);
+}
+
+/* A and B are one page: B is listed for both, as it was before we came */
+static void settle_same(struct ksm_mm *owner, struct climber *a,
+			struct ksm_rmap_item *b)
+{
+	u64 rec = get_record(owner, a->addr);
+
+	demote(b, b->pfn);
+	if (is_plain(rec))
+		set_record(owner, a->addr,
+			   plain_record(KSM_SETTLED, 0, ksm_rec_watched(rec),
+					a->page, a->digest));
+}
+
 /*
  * Step 1 for one page: true if it is to become a stable hit.  Of a chain, the
  * node found is the one that was made last; those before have all the sharers
@@ -730,6 +966,7 @@ static bool seek_partner(struct ksm_mm *owner, struct climber *a)
 	struct ksm_unstable_pos pos;
 	struct ksm_rmap_item *b;
 	enum ksm_found found;
+	bool beside = false;
 
 	if (READ_ONCE(ksm_knobs.use_zero_pages) && ksm_digest_is_zero(a->digest))
 		return true;
@@ -740,36 +977,36 @@ static bool seek_partner(struct ksm_mm *owner, struct climber *a)
 	if (found == KSM_RETRY || !worth_pairing(a->page))
 		return false;
 
-	b = ksm_unstable_first(&pos, nid, a->digest);
-	while (b) {
+	b = find_twin(&pos, nid, a->digest);
+	while (!IS_ERR_OR_NULL(b)) {
 		a->twin_owner = b->owner;
 		a->twin_addr = b->address;
 		switch (pair_with(b, a->page, &a->node)) {
 		case PAIR_MADE:
 			return true;
 		case PAIR_BEFORE:
+			beside = true;
 			b = ksm_unstable_next(&pos, b, a->digest, false);
 			break;
 		case PAIR_AFTER:
+			beside = true;
 			b = ksm_unstable_next(&pos, b, a->digest, true);
 			break;
 		case PAIR_GONE:
-			b = ksm_unstable_first(&pos, nid, a->digest);
+			beside = false;
+			b = find_twin(&pos, nid, a->digest);
 			break;
+		case PAIR_SAME:
+			settle_same(owner, a, b);
+			fallthrough;
 		case PAIR_NOT_NOW:
 			a->twin_owner = NULL;
 			return false;
 		}
 	}
 	a->twin_owner = NULL;
-
-	b = ksm_item_alloc(owner, a->addr, GFP_UNLOCKED);
-	if (b) {
-		if (is_plain(get_record(owner, a->addr)))
-			insert_candidate(b, &pos, a->page, a->digest, false);
-		else
-			ksm_item_free(b);
-	}
+	if (!b)
+		settle_alone(owner, a, beside, &pos);
 	return false;
 }
 

@@ -8,7 +8,7 @@
  *   edge    ksm.c advice.c rmap.c hotplug.c sysfs.c
  *   walk    unmerge.c climb.c scan.c registry.c
  *   page    sweep.c sharing.c merge.c unshare.c identity.c
- *   index   record.c stable_tree.c unstable_tree.c
+ *   index   record.c filter.c stable_tree.c unstable_tree.c
  *   sums    digest.c pace.c stats.c
  *
  * Lock legend.  Each field of a shared structure carries the letters of the
@@ -48,13 +48,17 @@
  * enum ksm_state - what is known of the page at one address
  * @KSM_NEW: nothing; such a page has no record at all
  * @KSM_VOLATILE: digested, and changed (or first seen) at the last look
- * @KSM_SETTLED: unchanged, and no other frame was seen with its digest
+ * @KSM_RESTLESS: written to before each of the last looks, and not read again
+ *	until it is found at rest; has no digest
+ * @KSM_SETTLED: unchanged, and no other frame has its digest: listed in the
+ *	filter, or else it shares its frame, by fork, with a page that is
  * @KSM_CANDIDATE: unchanged and listed in the unstable tree by an rmap item
  * @KSM_MERGED: listed by an rmap item on the stable node that it maps
  */
 enum ksm_state {
 	KSM_NEW,
 	KSM_VOLATILE,
+	KSM_RESTLESS,
 	KSM_SETTLED,
 	KSM_CANDIDATE,
 	KSM_MERGED,
@@ -64,17 +68,29 @@ enum ksm_state {
  * A record is one 64-bit word, as there is one for each page ever looked at.
  * Its low bits are the state.  Without an rmap item the rest is:
  *
- *    63            24 23       8 7    3 2     0
- *   | digest, 40 bits | frame tag | age | state |
+ *    63            24 23       9      8          7     6   3 2     0
+ *   | digest, 40 bits | frame tag | filtered | watched | age | state |
  *
  * and with one (CANDIDATE, MERGED) it is the item's address, whose own low
- * bits are zero.  Only the accessors in record.c and below know this.
+ * bits are zero.  Only the accessors below, record.c and filter.c know this.
+ *
+ * The age counts the looks since which a page keeps changing, or, when it is
+ * SETTLED, those since which it does not.  A page is watched when its PTE was
+ * clean before it was last read, so that a dirty one tells of a later store.
+ * Whether it is filtered is for filter.c to say: ksm_filter_lists().
  */
 #define KSM_REC_STATE_BITS	3
-#define KSM_REC_AGE_BITS	5
-#define KSM_REC_TAG_BITS	16
-#define KSM_REC_DIGEST_BITS	40
+#define KSM_REC_AGE_BITS	4
+#define KSM_REC_WATCHED		BIT_ULL(KSM_REC_STATE_BITS + KSM_REC_AGE_BITS)
+#define KSM_REC_FILTERED	(KSM_REC_WATCHED << 1)
+#define KSM_REC_TAG_SHIFT	(KSM_REC_STATE_BITS + KSM_REC_AGE_BITS + 2)
+#define KSM_REC_TAG_BITS	15
+#define KSM_REC_TAG_MASK	((1U << KSM_REC_TAG_BITS) - 1)
 #define KSM_REC_AGE_MAX		((1U << KSM_REC_AGE_BITS) - 1)
+
+/* All digests have so many bits: that is what there is room for in a record */
+#define KSM_DIGEST_BITS		40
+#define KSM_DIGEST_MASK		(BIT_ULL(KSM_DIGEST_BITS) - 1)
 
 struct ksm_rmap_item;
 
@@ -99,27 +115,27 @@ static inline unsigned int ksm_rec_age(u64 rec)
 	return (rec >> KSM_REC_STATE_BITS) & KSM_REC_AGE_MAX;
 }
 
+static inline bool ksm_rec_watched(u64 rec)
+{
+	return rec & KSM_REC_WATCHED;
+}
+
 static inline u16 ksm_rec_tag(u64 rec)
 {
-	return rec >> (KSM_REC_STATE_BITS + KSM_REC_AGE_BITS);
+	return (rec >> KSM_REC_TAG_SHIFT) & KSM_REC_TAG_MASK;
 }
 
 static inline u64 ksm_rec_digest(u64 rec)
 {
-	return rec >> (64 - KSM_REC_DIGEST_BITS);
-}
-
-static inline bool ksm_rec_same_digest(u64 rec, u64 digest)
-{
-	return ksm_rec_digest(rec) ==
-		(digest & (BIT_ULL(KSM_REC_DIGEST_BITS) - 1));
+	return rec >> (64 - KSM_DIGEST_BITS);
 }
 
 static inline u64 ksm_rec_plain(enum ksm_state state, unsigned int age,
-				u16 tag, u64 digest)
+				bool watched, u16 tag, u64 digest)
 {
-	return digest << (64 - KSM_REC_DIGEST_BITS) |
-		(u64)tag << (KSM_REC_STATE_BITS + KSM_REC_AGE_BITS) |
+	return digest << (64 - KSM_DIGEST_BITS) |
+		(u64)(tag & KSM_REC_TAG_MASK) << KSM_REC_TAG_SHIFT |
+		(watched ? KSM_REC_WATCHED : 0) |
 		(u64)min(age, KSM_REC_AGE_MAX) << KSM_REC_STATE_BITS | state;
 }
 
@@ -132,25 +148,42 @@ static inline u64 ksm_rec_listed(enum ksm_state state,
 #define KSM_BLOCK_PAGES		64
 #define KSM_BLOCK_SIZE		(KSM_BLOCK_PAGES * PAGE_SIZE)
 #define KSM_BLOCK_MASK		(~(KSM_BLOCK_SIZE - 1))
+#define KSM_BLOCK_ID_BITS	26
+#define KSM_FILTER_AGE_BITS	31
 
 /**
  * struct ksm_block - the records of up to 64 neighbouring pages
  * @rb: S: node in ksm_mm.blocks, ordered by @base
  * @base: I: address of the first page, a multiple of KSM_BLOCK_SIZE
+ * @owner: I: the mm
  * @present: S: which pages have a record
  * @capacity: I: how many records @rec has room for
+ * @id: S: by which the filter knows the block; 0 if it does not
+ * @filter_age: S: age of the filter that the records' FILTERED tells of
  * @rec: S: the records, packed in the order of their pages
  *
  * Packed, so that an area with few pages in it stays cheap: the smallest
- * block takes 64 bytes, a full one 8.75 bytes a page.
+ * block takes 64 bytes, a full one 8.875 bytes a page.
  */
 struct ksm_block {
 	struct rb_node	rb;
 	unsigned long	base;
+	struct ksm_mm	*owner;
 	u64		present;
-	u8		capacity;
+	u64		capacity : 7;
+	u64		id : KSM_BLOCK_ID_BITS;
+	u64		filter_age : KSM_FILTER_AGE_BITS;
 	u64		rec[];
 };
+
+/* Where the record of a page is, or would be */
+static inline unsigned int ksm_block_rank(const struct ksm_block *block,
+					  unsigned int index)
+{
+	if (block->present == ~0ULL)
+		return index;
+	return hweight64(block->present & (BIT_ULL(index) - 1));
+}
 
 /**
  * struct ksm_mm - a registered mm
@@ -237,18 +270,19 @@ struct ksm_chain {
 	unsigned long		pruned;
 };
 
+#define KSM_ANY_PFN	(~0UL)
+
 /**
  * struct ksm_rmap_item - a page that is in one of the trees
  * @owner: I: the mm it is mapped in
  * @address: I: and where
  * @state: S: KSM_CANDIDATE, KSM_MERGED, or KSM_NEW while in neither tree
- * @visits_left: S: CANDIDATE: visits that may pass it over before it is read
  * @streak: S: CANDIDATE: reads since which it has not changed
- * @huge: S: CANDIDATE: read through a PMD, whose dirty bit says nothing of it
+ * @watched: S: CANDIDATE: as in a record
  * @nid: S: CANDIDATE: which unstable tree it is in
  * @rb: S: CANDIDATE: node of the unstable tree
  * @digest: S: CANDIDATE: the key of the tree
- * @pfn: S: CANDIDATE: the frame that was digested
+ * @pfn: S: CANDIDATE: the frame that was digested, KSM_ANY_PFN if not known
  * @link: F: MERGED: link in ksm_stable_node.items
  * @node: F: MERGED: the node
  * @anon_vma: F: MERGED: where the reverse walk finds the mappings
@@ -259,9 +293,8 @@ struct ksm_rmap_item {
 	struct ksm_mm		*owner;
 	unsigned long		address;
 	u8			state;
-	u8			visits_left;
 	u8			streak;
-	bool			huge;
+	bool			watched;
 	s16			nid;
 	union {
 		struct {
@@ -348,9 +381,13 @@ u16 ksm_frame_tag(unsigned long pfn);
 /* pace.c                                                              */
 /* ------------------------------------------------------------------ */
 
-/* One page read costs this many units of work, one look at a PTE costs one. */
+/*
+ * One page read costs this many units of work, one look at a PTE costs one,
+ * and one look into the filter a few.
+ */
 #define KSM_WORK_READ		32U
 #define KSM_WORK_LOOK		1U
+#define KSM_WORK_FILTER		4U
 
 #define KSM_DEFAULT_PAGES	100U
 
@@ -396,6 +433,7 @@ void ksm_pace_pass_end(void);
  * @full_scans: passes completed
  * @records: page records
  * @unshared: of these, those found unchanged but unique
+ * @filtered: of these, those listed in the filter
  * @shared: stable nodes that list an item
  * @sharing: further items on them
  * @nodes: stable nodes, listed or not
@@ -410,6 +448,7 @@ struct ksm_stats {
 	unsigned long	full_scans;
 	unsigned long	records;
 	unsigned long	unshared;
+	unsigned long	filtered;
 	unsigned long	shared;
 	unsigned long	sharing;
 	unsigned long	nodes;
@@ -425,6 +464,8 @@ void ksm_count_state(enum ksm_state from, enum ksm_state to);
 void ksm_count_item(struct ksm_mm *owner, int delta);
 void ksm_count_listed(struct ksm_mm *owner, unsigned int before, int delta);
 void ksm_count_block(struct ksm_mm *owner, long bytes);
+void ksm_count_filtered(long delta);
+void ksm_count_filter(long bytes);
 void ksm_count_node(int delta);
 void ksm_count_chain(int delta);
 void ksm_count_dup(int delta);
@@ -445,17 +486,52 @@ struct ksm_block *ksm_block_next(struct ksm_block *block);
 struct ksm_block *ksm_block_reserve(struct ksm_mm *owner, unsigned long base,
 				    u64 wanted, gfp_t gfp);
 void ksm_block_free(struct ksm_mm *owner, struct ksm_block *block);
-u64 ksm_record_get(const struct ksm_block *block, unsigned int index);
 void ksm_record_set(struct ksm_block *block, unsigned int index, u64 rec);
 void ksm_record_clear(struct ksm_block *block, unsigned int index);
 struct ksm_rmap_item *ksm_item_alloc(struct ksm_mm *owner, unsigned long addr,
 				     gfp_t gfp);
 void ksm_item_free(struct ksm_rmap_item *item);
 
+/**
+ * ksm_record_get - read a record
+ * @block: the block, or NULL
+ * @index: which page of it
+ *
+ * Context: scan mutex.
+ * Return: the record; one in state KSM_NEW if there is none.
+ */
+static inline u64 ksm_record_get(const struct ksm_block *block,
+				 unsigned int index)
+{
+	if (!block || !(block->present & BIT_ULL(index)))
+		return KSM_NEW;
+	return block->rec[ksm_block_rank(block, index)];
+}
+
 static inline unsigned int ksm_block_index(unsigned long addr)
 {
 	return (addr / PAGE_SIZE) % KSM_BLOCK_PAGES;
 }
+
+/* ------------------------------------------------------------------ */
+/* filter.c                                                            */
+/* ------------------------------------------------------------------ */
+
+/* What the id of a block costs: its slot in an xarray */
+#define KSM_BLOCK_ID_BYTES	9
+
+void ksm_filter_fit(unsigned long pages);
+void ksm_filter_renew(void);
+void ksm_filter_prefetch(u64 digest, int nid);
+bool ksm_filter_find(u64 digest, int nid, struct ksm_block **block,
+		     unsigned int *index);
+bool ksm_filter_add(struct ksm_block *block, unsigned int index, int nid);
+void ksm_filter_drop(struct ksm_block *block, unsigned int index);
+bool ksm_filter_lists(const struct ksm_block *block, u64 rec);
+void ksm_filter_block_moved(struct ksm_block *block);
+void ksm_filter_block_gone(struct ksm_block *block);
+unsigned long ksm_filter_bytes(void);
+bool ksm_filter_has_cell(struct ksm_block *block, unsigned int index);
 
 /* ------------------------------------------------------------------ */
 /* stable_tree.c                                                       */
@@ -549,7 +625,7 @@ struct ksm_rmap_item *ksm_unstable_next(struct ksm_unstable_pos *pos,
 void ksm_unstable_insert(struct ksm_rmap_item *item,
 			 struct ksm_unstable_pos *pos, int nid, u64 digest);
 void ksm_unstable_erase(struct ksm_rmap_item *item);
-unsigned long ksm_unstable_erasures(void);
+bool ksm_unstable_alone(struct ksm_rmap_item *item);
 struct rb_root *ksm_unstable_root(int nid);
 
 /* ------------------------------------------------------------------ */
@@ -700,11 +776,14 @@ bool ksm_mm_should_end(struct ksm_mm *owner);
  * @gone: pages that have a record but are not there any more
  * @adopt: pages that map a merged page that their record does not know
  * @read: pages to be read; @page holds a reference for each
- * @huge: those of @read that a PMD maps
+ * @watched: those of @read whose next store the dirty bit will tell of
+ * @calm: those of @read that were not written to since the last look
+ * @still: pages that have not changed since they were read, but are not listed
  * @passed: PTEs looked at, in this block and in those before it
  * @skipped: pages among them that might have been read, but were passed over
  * @hole: after KSM_STEP_HOLE: where the hole begins
  * @page: the pages of @adopt and @read
+ * @pfn: the frames of @still; no reference is held, so only their numbers count
  */
 struct ksm_batch {
 	struct ksm_mm		*owner;
@@ -713,11 +792,14 @@ struct ksm_batch {
 	u64			gone;
 	u64			adopt;
 	u64			read;
-	u64			huge;
+	u64			watched;
+	u64			calm;
+	u64			still;
 	unsigned int		passed;
 	unsigned int		skipped;
 	unsigned long		hole;
 	struct page		*page[KSM_BLOCK_PAGES];
+	unsigned long		pfn[KSM_BLOCK_PAGES];
 };
 
 /**
@@ -732,11 +814,15 @@ enum ksm_step {
 	KSM_STEP_END,
 };
 
+/* A page that has not changed is read again in each N'th pass; less in tests */
+#define KSM_REREAD_PASSES	32
+
+extern unsigned int ksm_scan_reread_passes;
+
 enum ksm_step ksm_scan_step(struct ksm_mm *owner, unsigned long *cursor,
 			    unsigned int most, struct ksm_batch *batch);
 void ksm_scan_pass_begin(void);
 struct page *ksm_scan_page(struct vm_area_struct *vma, unsigned long addr);
-void ksm_scan_restart_visits(struct ksm_rmap_item *item);
 bool ksm_scan_mergeable(struct mm_struct *mm);
 
 /* ------------------------------------------------------------------ */

@@ -24,17 +24,11 @@ static struct kmem_cache *item_cache;
  * a block for all 64 pages would waste half of its kilobyte there and has a
  * cache of its own.
  */
-static const u8 block_capacities[] = { 2, 6, 10, 18, 26, KSM_BLOCK_PAGES };
+static const u8 block_capacities[] = { 1, 5, 9, 17, 25, KSM_BLOCK_PAGES };
 
 static unsigned int block_count(const struct ksm_block *block)
 {
 	return hweight64(block->present);
-}
-
-static unsigned int block_rank(const struct ksm_block *block,
-			       unsigned int index)
-{
-	return hweight64(block->present & (BIT_ULL(index) - 1));
 }
 
 static unsigned int block_capacity(unsigned int wanted)
@@ -114,8 +108,11 @@ static struct ksm_block *block_alloc(unsigned int capacity, gfp_t gfp)
 		block = kmem_cache_alloc(block_cache, gfp);
 	else
 		block = kmalloc(struct_size(block, rec, capacity), gfp);
-	if (block)
+	if (block) {
 		block->capacity = capacity;
+		block->id = 0;
+		block->filter_age = 0;
+	}
 	return block;
 }
 
@@ -169,11 +166,15 @@ struct ksm_block *ksm_block_reserve(struct ksm_mm *owner, unsigned long base,
 	if (!block)
 		return NULL;
 	block->base = base;
+	block->owner = owner;
 	if (old) {
 		block->present = old->present;
+		block->id = old->id;
+		block->filter_age = old->filter_age;
 		memcpy(block->rec, old->rec,
 		       block_count(old) * sizeof(old->rec[0]));
 		rb_replace_node(&old->rb, &block->rb, &owner->blocks);
+		ksm_filter_block_moved(block);
 		ksm_count_block(owner, -block_bytes(old));
 		block_release(old);
 	} else {
@@ -196,24 +197,18 @@ void ksm_block_free(struct ksm_mm *owner, struct ksm_block *block)
 	lockdep_assert_held(&ksm_scan_mutex);
 	if (WARN_ON_ONCE(block->present))
 		return;
+	ksm_filter_block_gone(block);
 	rb_erase(&block->rb, &owner->blocks);
 	ksm_count_block(owner, -block_bytes(block));
 	block_release(block);
 }
 
-/**
- * ksm_record_get - read a record
- * @block: the block, or NULL
- * @index: which page of it
- *
- * Context: scan mutex.
- * Return: the record; one in state KSM_NEW if there is none.
- */
-u64 ksm_record_get(const struct ksm_block *block, unsigned int index)
+/* Is a listed page still listed as the right one? */
+static bool same_page(u64 old, u64 rec)
 {
-	if (!block || !(block->present & BIT_ULL(index)))
-		return KSM_NEW;
-	return block->rec[block_rank(block, index)];
+	return ksm_rec_state(old) == KSM_SETTLED &&
+	       ksm_rec_state(rec) == KSM_SETTLED &&
+	       old >> KSM_REC_TAG_SHIFT == rec >> KSM_REC_TAG_SHIFT;
 }
 
 /**
@@ -222,15 +217,22 @@ u64 ksm_record_get(const struct ksm_block *block, unsigned int index)
  * @index: which page of it
  * @rec: the record, not in state KSM_NEW
  *
+ * Unless the page is still SETTLED, with the same frame and digest, the filter
+ * lists it no more until it is told to.
+ *
  * Context: scan mutex.
  */
 void ksm_record_set(struct ksm_block *block, unsigned int index, u64 rec)
 {
-	unsigned int rank = block_rank(block, index);
+	unsigned int rank = ksm_block_rank(block, index);
 	unsigned int count = block_count(block);
 
 	lockdep_assert_held(&ksm_scan_mutex);
 	if (block->present & BIT_ULL(index)) {
+		if (same_page(block->rec[rank], rec))
+			rec |= block->rec[rank] & KSM_REC_FILTERED;
+		else
+			ksm_filter_drop(block, index);
 		ksm_count_state(ksm_rec_state(block->rec[rank]),
 				ksm_rec_state(rec));
 		block->rec[rank] = rec;
@@ -261,8 +263,9 @@ void ksm_record_clear(struct ksm_block *block, unsigned int index)
 	lockdep_assert_held(&ksm_scan_mutex);
 	if (!block || !(block->present & BIT_ULL(index)))
 		return;
-	rank = block_rank(block, index);
+	rank = ksm_block_rank(block, index);
 	count = block_count(block);
+	ksm_filter_drop(block, index);
 	ksm_count_state(ksm_rec_state(block->rec[rank]), KSM_NEW);
 	memmove(&block->rec[rank], &block->rec[rank + 1],
 		(count - rank - 1) * sizeof(block->rec[0]));

@@ -18,12 +18,16 @@
  *  - A mapping that is cleaned once for all that it covers: a PMD is not
  *    cleaned here at all.
  *
+ * So a page that was read while its PTE was clean is watched: as long as the PTE
+ * is clean and maps the same frame, the digest stands, and a page that keeps
+ * still over a pass settles without a second look at it.
+ *
  * Others write without the dirty bit: DMA into pinned pages, ptrace, guests.
  * An mm with pinned pages or a secondary MMU is therefore not trusted, and in
- * any other a page is read again after at most VISITS_TRUSTED visits; where
- * there is no trust, or no dirty bit set by hardware, after 1, 2, 4, ... up to
- * VISITS_MAX.  To miss a change delays a merge, but never corrupts: merge.c
- * compares all bytes.
+ * any other a page is read again in every KSM_REREAD_PASSES'th pass; where there
+ * is no trust, or no dirty bit set by hardware, after 1, 2, 4, ... up to
+ * REREAD_UNWATCHED passes.  To miss a change delays a merge, but never
+ * corrupts: merge.c compares all bytes.
  *
  * The page tables of anonymous memory cannot go away under mmap_lock: only
  * exit frees them, which waits for us (registry.c).  A huge PMD may be split,
@@ -41,12 +45,15 @@
 #include "../internal.h"
 #include "internal.h"
 
-#define VISITS_TRUSTED	16
-#define VISITS_MAX	16
+#define REREAD_UNWATCHED	16
 
 /* A page that changed at so many looks in a row is looked at less often */
 #define AGE_RESTLESS	3
 #define RESTLESS_SHIFT	3
+
+unsigned int ksm_scan_reread_passes = KSM_REREAD_PASSES;	/* K */
+
+static unsigned int pass;				/* S: counts them */
 
 /**
  * struct scan_walk - the state of one step
@@ -56,6 +63,7 @@
  * @step: what the step ends with
  * @smart: pages may be passed over
  * @trusted: the dirty bit tells of each store to this mm
+ * @block: the block looked at last, or NULL
  * @clean_from: begin of what is to be flushed, if less than @clean_to
  * @clean_to: end of it
  */
@@ -66,6 +74,7 @@ struct scan_walk {
 	enum ksm_step		step;
 	bool			smart;
 	bool			trusted;
+	struct ksm_block	*block;
 	unsigned long		clean_from;
 	unsigned long		clean_to;
 };
@@ -73,7 +82,7 @@ struct scan_walk {
 /* Does the CPU itself set the dirty bit, in all that writes to user memory? */
 static bool hardware_sets_dirty(void)
 {
-	return IS_ENABLED(CONFIG_X86) && !IS_ENABLED(CONFIG_UML);
+	return IS_ENABLED(CONFIG_X86) || IS_ENABLED(CONFIG_UML);
 }
 
 static bool mm_is_trusted(struct mm_struct *mm)
@@ -83,128 +92,164 @@ static bool mm_is_trusted(struct mm_struct *mm)
 }
 
 /**
- * ksm_scan_restart_visits - a page was read and had not changed
- * @item: its item, in the unstable tree
- *
- * Pages that were first read together are spread over the passes in which
- * they are read again.
- *
- * Context: scan mutex, the mm in use.
- */
-void ksm_scan_restart_visits(struct ksm_rmap_item *item)
-{
-	if (!item->huge && mm_is_trusted(item->owner->slot.mm)) {
-		item->visits_left = VISITS_TRUSTED;
-		if (!item->streak++)
-			item->visits_left -= hash_long(item->address /
-						       PAGE_SIZE, 2);
-		return;
-	}
-	item->visits_left = min(1U << min_t(u8, item->streak, 7), VISITS_MAX);
-	if (item->streak < U8_MAX)
-		item->streak++;
-}
-
-/* May this candidate be passed over? */
-static bool candidate_stands(struct scan_walk *walk, struct ksm_rmap_item *item,
-			     unsigned long pfn, bool dirty, bool huge)
-{
-	if (!walk->smart || item->pfn != pfn || item->huge != huge ||
-	    !item->visits_left)
-		return false;
-	if (walk->trusted && !huge && dirty)
-		return false;
-	item->visits_left--;
-	return true;
-}
-
-/* S: ksm_unstable_erasures() when this pass began, and the one before it */
-static unsigned long erased[2];
-
-/**
  * ksm_scan_pass_begin - a full pass begins
  *
- * Context: scan mutex.
+ * All pages that have no item may settle in it: the filter has room for them.
+ *
+ * Context: scan mutex; may sleep.
  */
 void ksm_scan_pass_begin(void)
 {
-	erased[1] = erased[0];
-	erased[0] = ksm_unstable_erasures();
+	lockdep_assert_held(&ksm_scan_mutex);
+	ksm_filter_fit(ksm_stats.records - ksm_stats.items);
+	pass++;
 }
 
-static bool candidates_stay(void)
+/*
+ * Is this the pass for something that is done in every @period'th?  Whole
+ * blocks have their turn together, so that the others are quickly passed over.
+ */
+static bool is_due(unsigned long addr, unsigned int period)
 {
-	return ksm_unstable_erasures() == erased[1];
+	return !((addr / KSM_BLOCK_SIZE + pass) % period);
+}
+
+/* Shall a page that has not changed at the last @streak looks be read again? */
+static bool reread_is_due(unsigned long addr, bool watched, unsigned int streak)
+{
+	unsigned int period = READ_ONCE(ksm_scan_reread_passes);
+
+	if (!watched)
+		period = min3(1U << min(streak, 8U), REREAD_UNWATCHED, period);
+	return is_due(addr, period);
 }
 
 /* A page that keeps changing is left alone for up to 7 of 8 passes */
-static bool restless(struct scan_walk *walk, u64 rec, unsigned long addr)
+static bool left_alone(unsigned long addr, unsigned int age)
 {
-	unsigned int age = ksm_rec_age(rec);
-	unsigned long period;
-
-	if (!walk->smart || age < AGE_RESTLESS)
-		return false;
-	period = 1UL << min(age - AGE_RESTLESS + 1, RESTLESS_SHIFT);
-	return (ksm_stats.full_scans + addr / PAGE_SIZE) % period;
+	return age >= AGE_RESTLESS &&
+	       !is_due(addr, 1U << min(age - AGE_RESTLESS + 1, RESTLESS_SHIFT));
 }
 
-static bool record_stands(struct scan_walk *walk, u64 rec, unsigned long addr,
-			  unsigned long pfn, bool dirty, bool writable,
-			  bool huge)
+/**
+ * enum verdict - what to do about a page
+ * @PASS_OVER: nothing
+ * @KEEP_STILL: nothing but to list it: it has not changed
+ * @WAIT: it was written to again: see whether it comes to rest
+ * @READ_CALM: read it, it has come to rest
+ * @READ_NOW: read it
+ */
+enum verdict {
+	PASS_OVER,
+	KEEP_STILL,
+	WAIT,
+	READ_CALM,
+	READ_NOW,
+};
+
+/**
+ * struct sight - what a page table says of a page
+ * @addr: where it is mapped
+ * @pfn: its frame
+ * @dirty: written to since the entry was cleaned
+ * @writable: may be written to
+ * @huge: the entry is a PMD
+ */
+struct sight {
+	unsigned long	addr;
+	unsigned long	pfn;
+	bool		dirty;
+	bool		writable;
+	bool		huge;
+};
+
+/* Is what the record says of the page still so, as far as the PTE tells? */
+static bool unwritten(struct scan_walk *walk, const struct sight *sight,
+		      bool watched)
+{
+	/* An unwatched page that can be watched is read, to begin with that */
+	if (!walk->trusted || sight->huge)
+		return !watched;
+	return watched && !sight->dirty;
+}
+
+static enum verdict judge_plain(struct scan_walk *walk,
+				const struct sight *sight, u64 rec)
+{
+	bool watched = ksm_rec_watched(rec);
+	unsigned int age = ksm_rec_age(rec);
+	bool watchable = walk->trusted && !sight->huge;
+
+	if (ksm_rec_tag(rec) != ksm_frame_tag(sight->pfn))
+		return READ_NOW;
+	switch (ksm_rec_state(rec)) {
+	case KSM_SETTLED:
+		if (!unwritten(walk, sight, watched) ||
+		    reread_is_due(sight->addr, watched, age))
+			return READ_NOW;
+		return ksm_filter_lists(walk->block, rec) ? PASS_OVER :
+							    KEEP_STILL;
+	case KSM_VOLATILE:
+		if (left_alone(sight->addr, age))
+			return PASS_OVER;
+		if (!watchable || !watched)
+			return READ_NOW;
+		if (!sight->dirty)
+			return KEEP_STILL;
+		/* What was written may be what was there: have one more look */
+		return age ? WAIT : READ_NOW;
+	case KSM_RESTLESS:
+		if (left_alone(sight->addr, age))
+			return PASS_OVER;
+		if (!watchable)
+			return READ_NOW;
+		return sight->dirty ? WAIT : READ_CALM;
+	default:
+		return READ_NOW;
+	}
+}
+
+/*
+ * Judge a page by its record.  A page that is merged already needs no more
+ * than that its PTE maps the shared page.
+ */
+static enum verdict judge(struct scan_walk *walk, const struct sight *sight,
+			  u64 rec)
 {
 	struct ksm_rmap_item *item;
 
 	switch (ksm_rec_state(rec)) {
+	case KSM_NEW:
+		return READ_NOW;
 	case KSM_MERGED:
 		item = ksm_rec_item(rec);
-		return !writable && !huge &&
-			pfn == READ_ONCE(item->node->pfn) &&
-			item->pgoff == linear_page_index(walk->batch->vma, addr);
+		if (!sight->writable && !sight->huge &&
+		    sight->pfn == READ_ONCE(item->node->pfn) &&
+		    item->pgoff == linear_page_index(walk->batch->vma,
+						     sight->addr))
+			return PASS_OVER;
+		return READ_NOW;
 	case KSM_CANDIDATE:
-		if (!candidate_stands(walk, ksm_rec_item(rec), pfn, dirty,
-				      huge))
-			return false;
-		break;
-	case KSM_VOLATILE:
-		if (!restless(walk, rec, addr))
-			return false;
-		break;
+		item = ksm_rec_item(rec);
+		if (walk->smart && item->pfn == sight->pfn &&
+		    unwritten(walk, sight, item->watched) &&
+		    !reread_is_due(sight->addr, item->watched, item->streak))
+			return PASS_OVER;
+		return READ_NOW;
 	default:
-		return false;
+		return walk->smart ? judge_plain(walk, sight, rec) : READ_NOW;
 	}
-	walk->batch->skipped++;
-	return true;
 }
 
-/*
- * May this settled page be passed over?  By fork, it shares its frame with a
- * candidate, which stands for both.  That may be merged at any time, so it
- * takes a look at the page; and it may go, so none may have gone since the
- * begin of the previous pass, in which this page was at its last visit.  The
- * age counts the visits since it was read.
- */
-static bool settled_stands(struct scan_walk *walk, struct ksm_block *block,
-			   unsigned long addr, struct page *page, bool dirty)
+/* Note that a page was passed over, unless it is merged: that is no wonder */
+static void count_skipped(struct scan_walk *walk, u64 rec)
 {
-	unsigned int index = ksm_block_index(addr);
-	u64 rec = ksm_record_get(block, index);
-	unsigned int age = ksm_rec_age(rec);
-
-	if (ksm_rec_state(rec) != KSM_SETTLED || !walk->smart ||
-	    !walk->trusted || !candidates_stay() || dirty || PageKsm(page) ||
-	    age >= VISITS_TRUSTED ||
-	    ksm_rec_tag(rec) != ksm_frame_tag(page_to_pfn(page)))
-		return false;
-	ksm_record_set(block, index,
-		       ksm_rec_plain(KSM_SETTLED, age + 1, ksm_rec_tag(rec),
-				     ksm_rec_digest(rec)));
-	walk->batch->skipped++;
-	return true;
+	if (ksm_rec_state(rec) != KSM_MERGED)
+		walk->batch->skipped++;
 }
 
 static void want_read(struct scan_walk *walk, unsigned int index,
-		      struct page *page, bool huge)
+		      struct page *page)
 {
 	struct ksm_batch *batch = walk->batch;
 
@@ -214,8 +259,6 @@ static void want_read(struct scan_walk *walk, unsigned int index,
 		batch->adopt |= BIT_ULL(index);
 	else
 		batch->read |= BIT_ULL(index);
-	if (huge)
-		batch->huge |= BIT_ULL(index);
 }
 
 static void clean_pte(struct scan_walk *walk, struct vm_area_struct *vma,
@@ -233,17 +276,81 @@ static bool absent_for_good(pte_t pte)
 	return pte_none(pte) || !is_migration_entry(pte_to_swp_entry(pte));
 }
 
-static void look_at_pte(struct scan_walk *walk, struct vm_area_struct *vma,
-			unsigned long addr, pte_t *pte, struct ksm_block *block)
+/* Act on a verdict that needs no page; true if that was all */
+static bool carry_out(struct scan_walk *walk, const struct sight *sight,
+		      u64 rec, enum verdict verdict)
+{
+	unsigned int index = ksm_block_index(sight->addr);
+
+	switch (verdict) {
+	case PASS_OVER:
+		count_skipped(walk, rec);
+		return true;
+	case KEEP_STILL:
+		count_skipped(walk, rec);
+		walk->batch->still |= BIT_ULL(index);
+		walk->batch->pfn[index] = sight->pfn;
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void wait_for_rest(struct scan_walk *walk, const struct sight *sight,
+			  u64 rec)
+{
+	count_skipped(walk, rec);
+	ksm_record_set(walk->block, ksm_block_index(sight->addr),
+		       ksm_rec_plain(KSM_RESTLESS, ksm_rec_age(rec) + 1, true,
+				     ksm_rec_tag(rec), 0));
+}
+
+static void look_at_page(struct scan_walk *walk, struct vm_area_struct *vma,
+			 const struct sight *sight, pte_t *pte,
+			 struct page *page, u64 rec, enum verdict verdict)
+{
+	unsigned int index = ksm_block_index(sight->addr);
+	bool watch = walk->smart && walk->trusted && !PageKsm(page);
+
+	if (watch && sight->dirty)
+		clean_pte(walk, vma, sight->addr, pte, page_folio(page));
+	if (verdict == WAIT && watch) {
+		wait_for_rest(walk, sight, rec);
+		return;
+	}
+	want_read(walk, index, page);
+	if (watch)
+		walk->batch->watched |= BIT_ULL(index);
+	if (verdict == READ_CALM)
+		walk->batch->calm |= BIT_ULL(index);
+}
+
+static void note_gone(struct scan_walk *walk, unsigned long addr)
 {
 	unsigned int index = ksm_block_index(addr);
-	u64 rec = ksm_record_get(block, index);
+
+	if (walk->block && walk->block->present & BIT_ULL(index))
+		walk->batch->gone |= BIT_ULL(index);
+}
+
+static void look_at_pte(struct scan_walk *walk, struct vm_area_struct *vma,
+			unsigned long addr, pte_t *pte)
+{
+	u64 rec = ksm_record_get(walk->block, ksm_block_index(addr));
+	enum verdict verdict = READ_NOW;
 	pte_t cur = ptep_get(pte);
 	struct page *page = NULL;
+	struct sight sight;
 
 	if (pte_present(cur)) {
-		if (record_stands(walk, rec, addr, pte_pfn(cur),
-				  pte_dirty(cur), pte_write(cur), false))
+		sight = (struct sight) {
+			.addr		= addr,
+			.pfn		= pte_pfn(cur),
+			.dirty		= pte_dirty(cur),
+			.writable	= pte_write(cur),
+		};
+		verdict = judge(walk, &sight, rec);
+		if (carry_out(walk, &sight, rec, verdict))
 			return;
 		page = vm_normal_page(vma, addr, cur);
 		/* What userfaultfd write-protects is not merged */
@@ -253,21 +360,28 @@ static void look_at_pte(struct scan_walk *walk, struct vm_area_struct *vma,
 	} else if (!absent_for_good(cur)) {
 		return;
 	}
-	if (!page) {
-		if (ksm_rec_state(rec) != KSM_NEW)
-			walk->batch->gone |= BIT_ULL(index);
-		return;
-	}
-	if (settled_stands(walk, block, addr, page, pte_dirty(cur)))
-		return;
-	want_read(walk, index, page, false);
-	if (walk->smart && walk->trusted && pte_dirty(cur) && !PageKsm(page))
-		clean_pte(walk, vma, addr, pte, page_folio(page));
+	if (page)
+		look_at_page(walk, vma, &sight, pte, page, rec, verdict);
+	else
+		note_gone(walk, addr);
+}
+
+/* Blocks are visited in order, so the next one is mostly the one wanted */
+static void enter_block(struct scan_walk *walk, unsigned long addr)
+{
+	struct ksm_block *next = walk->block ? ksm_block_next(walk->block) :
+					       NULL;
+
+	walk->batch->base = addr & KSM_BLOCK_MASK;
+	if (next && next->base == walk->batch->base)
+		walk->block = next;
+	else
+		walk->block = ksm_block_find(walk->batch->owner, addr);
 }
 
 static bool has_work(const struct ksm_batch *batch)
 {
-	return batch->gone | batch->adopt | batch->read;
+	return batch->gone | batch->adopt | batch->read | batch->still;
 }
 
 /* Stop here?  Then the batch ends at the block before @next. */
@@ -280,57 +394,64 @@ static bool stop_after(struct scan_walk *walk, unsigned long next)
 static bool look_at_table(struct scan_walk *walk, struct vm_area_struct *vma,
 			  pte_t *pte, unsigned long addr, unsigned long end)
 {
-	struct ksm_mm *owner = walk->batch->owner;
 	bool stop = false;
 
 	while (addr < end && !stop) {
 		unsigned long next = min((addr & KSM_BLOCK_MASK) +
 					 KSM_BLOCK_SIZE, end);
-		struct ksm_block *block = ksm_block_find(owner, addr);
 
-		walk->batch->base = addr & KSM_BLOCK_MASK;
+		enter_block(walk, addr);
 		walk->batch->passed += (next - addr) / PAGE_SIZE;
 		for (; addr < next; addr += PAGE_SIZE, pte++)
-			look_at_pte(walk, vma, addr, pte, block);
+			look_at_pte(walk, vma, addr, pte);
 		stop = stop_after(walk, next);
 	}
 	return stop;
 }
 
+/* A small page of a huge one */
+static void look_at_part(struct scan_walk *walk, pmd_t pmd, struct page *page,
+			 unsigned long addr)
+{
+	unsigned int index = ksm_block_index(addr);
+	u64 rec = ksm_record_get(walk->block, index);
+	struct sight sight = {
+		.addr		= addr,
+		.pfn		= page_to_pfn(page),
+		.dirty		= pmd_dirty(pmd),
+		.writable	= pmd_write(pmd),
+		.huge		= true,
+	};
+
+	if (!carry_out(walk, &sight, rec, judge(walk, &sight, rec)) &&
+	    PageAnon(page))
+		want_read(walk, index, page);
+}
+
 static bool look_at_huge(struct scan_walk *walk, struct vm_area_struct *vma,
 			 pmd_t pmd, unsigned long addr, unsigned long end)
 {
-	struct ksm_mm *owner = walk->batch->owner;
+	struct page *page = NULL;
 	bool stop = false;
 
 	if (!pmd_present(pmd)) {
 		walk->seen = end;
 		return false;
 	}
+	page = vm_normal_page_pmd(vma, addr, pmd);
+	if (page)
+		page += (addr & ~HPAGE_PMD_MASK) / PAGE_SIZE;
 	while (addr < end && !stop) {
 		unsigned long next = min((addr & KSM_BLOCK_MASK) +
 					 KSM_BLOCK_SIZE, end);
-		struct ksm_block *block = ksm_block_find(owner, addr);
-		struct page *page = vm_normal_page_pmd(vma, addr, pmd);
 
-		walk->batch->base = addr & KSM_BLOCK_MASK;
+		enter_block(walk, addr);
 		walk->batch->passed += (next - addr) / PAGE_SIZE;
-		if (page)
-			page += (addr & ~HPAGE_PMD_MASK) / PAGE_SIZE;
 		for (; addr < next; addr += PAGE_SIZE) {
-			unsigned int index = ksm_block_index(addr);
-			u64 rec = ksm_record_get(block, index);
-
-			if (!page) {
-				if (ksm_rec_state(rec) != KSM_NEW)
-					walk->batch->gone |= BIT_ULL(index);
-				continue;
-			}
-			if (!record_stands(walk, rec, addr, page_to_pfn(page),
-					   pmd_dirty(pmd), pmd_write(pmd), true) &&
-			    PageAnon(page))
-				want_read(walk, index, page, true);
-			page++;
+			if (page)
+				look_at_part(walk, pmd, page++, addr);
+			else
+				note_gone(walk, addr);
 		}
 		stop = stop_after(walk, next);
 	}
@@ -412,7 +533,9 @@ enum ksm_step ksm_scan_step(struct ksm_mm *owner, unsigned long *cursor,
 	batch->gone = 0;
 	batch->adopt = 0;
 	batch->read = 0;
-	batch->huge = 0;
+	batch->watched = 0;
+	batch->calm = 0;
+	batch->still = 0;
 	batch->passed = 0;
 	batch->skipped = 0;
 

@@ -261,7 +261,8 @@ void ksm_candidates_drop(void)
 
 			item = rb_entry(rb, struct ksm_rmap_item, rb);
 			block = ksm_block_find(item->owner, item->address);
-			rec = ksm_rec_plain(KSM_VOLATILE, 0, 0, item->digest);
+			rec = ksm_rec_plain(KSM_VOLATILE, 0, false, 0,
+					    item->digest);
 			ksm_record_set(block, ksm_block_index(item->address),
 				       rec);
 			ksm_item_drop_candidate(item);

@@ -81,6 +81,28 @@ void ksm_count_block(struct ksm_mm *owner, long bytes)
 }
 
 /**
+ * ksm_count_filtered - pages are listed in the filter, or are not any more
+ * @delta: how many
+ *
+ * Context: scan mutex.
+ */
+void ksm_count_filtered(long delta)
+{
+	add(&ksm_stats.filtered, delta);
+}
+
+/**
+ * ksm_count_filter - the filter's table is made or freed
+ * @bytes: its size, negative when freed
+ *
+ * Context: scan mutex.
+ */
+void ksm_count_filter(long bytes)
+{
+	add(&ksm_stats.bytes, bytes);
+}
+
+/**
  * ksm_count_node - a stable node is made or freed
  * @delta: 1 or -1
  *

@@ -292,6 +292,8 @@ void ksm_reap(unsigned int most)
 		reap_slice(owner, KSM_LOCK_TRY);
 		cond_resched();
 	}
+	if (!ksm_stats.records)
+		ksm_filter_fit(0);
 }
 
 /* On behalf of a user, who wants them all gone */
@@ -325,6 +327,8 @@ int ksm_unmerge_all(void)
 	ksm_registry_rewind(KSM_CURSOR_UNMERGE, /* ahead = */ false);
 	if (!err)
 		err = reap_all();
+	if (!ksm_stats.records)
+		ksm_filter_fit(0);
 	if (!err)
 		err = drop_all_nodes();
 	/* What is left is mapped by a process that exits: it goes with it */

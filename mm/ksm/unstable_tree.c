@@ -17,7 +17,6 @@
 #include "internal.h"
 
 static struct rb_root *roots;
-static unsigned long nr_erased;		/* S: candidates that went, ever */
 
 /**
  * ksm_unstable_root - the tree of a node
@@ -117,21 +116,25 @@ void ksm_unstable_erase(struct ksm_rmap_item *item)
 	lockdep_assert_held(&ksm_scan_mutex);
 	rb_erase(&item->rb, &roots[item->nid]);
 	item->state = KSM_NEW;
-	nr_erased++;
+}
+
+static bool same_digest(struct rb_node *rb, u64 digest)
+{
+	return rb && rb_entry(rb, struct ksm_rmap_item, rb)->digest == digest;
 }
 
 /**
- * ksm_unstable_erasures - how many items were taken out since boot
- *
- * If this has not changed, every item that was in a tree is still in it.
+ * ksm_unstable_alone - is an item the only one in its tree with its digest?
+ * @item: the item
  *
  * Context: scan mutex.
- * Return: the number.
+ * Return: true if it is.
  */
-unsigned long ksm_unstable_erasures(void)
+bool ksm_unstable_alone(struct ksm_rmap_item *item)
 {
 	lockdep_assert_held(&ksm_scan_mutex);
-	return nr_erased;
+	return !same_digest(rb_prev(&item->rb), item->digest) &&
+	       !same_digest(rb_next(&item->rb), item->digest);
 }
 
 /**

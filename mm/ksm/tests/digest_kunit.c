@@ -32,19 +32,43 @@ static void digest_depends_on_every_byte(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, ksm_digest_page(page), digest);
 }
 
-/* The 40 bits that a record keeps tell single bytes apart as well */
-static void digest_is_good_in_its_low_bits(struct kunit *test)
+/* A digest fits into a record, and comes out again whole */
+static void digest_fits_into_record(struct kunit *test)
 {
 	struct page *page = ksm_kunit_page(test, NUMA_NO_NODE, 0);
-	u8 *bytes = page_address(page);
-	u64 rec = ksm_rec_plain(KSM_VOLATILE, 0, 0, ksm_digest_page(page));
+	u64 all = 0, none = KSM_DIGEST_MASK;
 	unsigned int i;
 
-	for (i = 0; i < PAGE_SIZE && !ksm_kunit_failed(test); i += 3) {
-		bytes[i] = 1;
-		if (ksm_rec_same_digest(rec, ksm_digest_page(page)))
-			KUNIT_FAIL(test, "byte %u makes no difference", i);
-		bytes[i] = 0;
+	for (i = 0; i < 200; i++) {
+		u64 digest, rec;
+
+		fill_random(test, page);
+		((u8 *)page_address(page))[0] = i;
+		digest = ksm_digest_page(page);
+		rec = ksm_rec_plain(KSM_VOLATILE, 0, true, U16_MAX, digest);
+		KUNIT_EXPECT_EQ(test, ksm_rec_digest(rec), digest);
+		all |= digest;
+		none &= digest;
+	}
+	/* Each of its bits is put to use */
+	KUNIT_EXPECT_EQ(test, all, KSM_DIGEST_MASK);
+	KUNIT_EXPECT_EQ(test, none, 0);
+}
+
+/* Words in the place of others, zeros in the place of zeros: all is told */
+static void digest_minds_the_order(struct kunit *test)
+{
+	struct page *page = ksm_kunit_page(test, NUMA_NO_NODE, 0);
+	u64 *word = page_address(page);
+	u64 seen[64];
+	unsigned int i, j;
+
+	for (i = 0; i < 64; i++) {
+		word[i * 8] = 1;
+		seen[i] = ksm_digest_page(page);
+		word[i * 8] = 0;
+		for (j = 0; j < i; j++)
+			KUNIT_EXPECT_NE(test, seen[i], seen[j]);
 	}
 }
 
@@ -123,7 +147,8 @@ static void digest_can_be_replaced(struct kunit *test)
 
 static struct kunit_case digest_cases[] = {
 	KUNIT_CASE(digest_depends_on_every_byte),
-	KUNIT_CASE(digest_is_good_in_its_low_bits),
+	KUNIT_CASE(digest_fits_into_record),
+	KUNIT_CASE(digest_minds_the_order),
 	KUNIT_CASE(digest_of_equal_pages),
 	KUNIT_CASE(digest_of_zeros),
 	KUNIT_CASE(page_cmp_is_memcmp),

@@ -157,8 +157,8 @@ static int act_rewrite_storm(struct ksm_act *a)
 static void storm(struct __test_metadata *_metadata, struct ksm_puppet *p,
 		  const int *node)
 {
+	double end, from = ksm_now();
 	int i, round = 0;
-	double end;
 
 	for (i = 0; i < 3; i++)
 		ASSERT_EQ(0, start_on(&p[i], NULL, node[i & 1], NR_PAGES, 0));
@@ -175,8 +175,9 @@ static void storm(struct __test_metadata *_metadata, struct ksm_puppet *p,
 	}
 	for (i = 0; i < 3; i++)
 		EXPECT_EQ(0, ksm_do_end(&p[i]));
-	TH_LOG("%d rounds", round);
+	TH_LOG("%d rounds, after %.1f s", round, ksm_now() - from);
 	ASSERT_EQ(0, ksm_stop());
+	TH_LOG("stopped after %.1f s", ksm_now() - from);
 	/*
 	 * All end on one node, so all merge: nothing was lost on the way.
 	 * Smart scan might pass over pages that were rewritten that often.
@@ -189,8 +190,10 @@ static void storm(struct __test_metadata *_metadata, struct ksm_puppet *p,
 			p[i].act->model[j] = ksm_stamp(OWNER, j, 9);
 		ASSERT_EQ(0, ksm_do(&p[i], ksm_act_fill));
 		ASSERT_EQ(0, ksm_move_all(&p[i], node[0]));
+		TH_LOG("%d on one node after %.1f s", i, ksm_now() - from);
 	}
 	ASSERT_EQ(0, ksm_scan_settle());
+	TH_LOG("merged after %.1f s", ksm_now() - from);
 	for (i = 1; i < 3; i++)
 		EXPECT_EQ(NR_PAGES, ksm_nr_common(&p[0], &p[i]));
 	EXPECT_EQ(NR_PAGES, ksm_get("pages_shared"));
@@ -200,13 +203,13 @@ static void storm(struct __test_metadata *_metadata, struct ksm_puppet *p,
 }
 
 /* B65, trees for all nodes together. */
-TEST_F_TIMEOUT(ksm_migrate, storm_across_nodes, 60)
+TEST_F_TIMEOUT(ksm_migrate, storm_across_nodes, 120)
 {
 	storm(_metadata, self->p, self->node);
 }
 
 /* B65, one tree for each node. */
-TEST_F_TIMEOUT(ksm_migrate, storm_per_node, 60)
+TEST_F_TIMEOUT(ksm_migrate, storm_per_node, 120)
 {
 	ASSERT_EQ(0, ksm_set("merge_across_nodes", 0));
 	storm(_metadata, self->p, self->node);

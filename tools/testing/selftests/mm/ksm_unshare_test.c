@@ -555,7 +555,7 @@ TEST_F_TIMEOUT(one, run_2_resets_all, 60)
 	ASSERT_EQ(0, ksm_scan(4));
 	ASSERT_GE(ksm_get("full_scans"), 4);
 	ASSERT_GE(ksm_get("pages_shared"), 1);
-	ASSERT_GT(ksm_stat(0, "ksm_rmap_items"), 0);
+	ASSERT_GT(ksm_stat(c[0].pid, "ksm_rmap_items"), 0);
 
 	ASSERT_EQ(0, ksm_put_text("run", "2"));
 	EXPECT_EQ(2, ksm_get("run"));
