@@ -171,7 +171,7 @@ static void begin_pass(void)
 	 */
 	if (ksm_climb_wants_drain())
 		lru_add_drain_all();
-	memset(&sweep, 0, sizeof(sweep));
+	ksm_sweep_begin(&sweep);
 	phase = PASS_SWEEP;
 }
 

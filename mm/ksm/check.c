@@ -132,14 +132,19 @@ static void check_chain(struct ksm_chain *chain, struct ksm_stats *sum)
 	sum->bytes += sizeof(*chain);
 }
 
-static void check_stable_tree(int nid, struct ksm_stats *sum)
+static void check_stable_tree(int nid, struct ksm_stats *sum,
+			      unsigned long *listed)
 {
 	struct ksm_entry *entry;
 	u64 digest = 0;
 
 	for (entry = ksm_stable_from(nid, 0); entry;
 	     entry = ksm_stable_next(entry)) {
+		sum->bytes += entry->id ? KSM_BLOCK_ID_BYTES : 0;
+		*listed += ksm_filter_has_entry(entry);
 		WARN_ONCE(entry->digest < digest, "ksm: stable tree (1): order");
+		WARN_ONCE(entry->digest == digest && digest && !entry->crowded,
+			  "ksm: stable tree: two of a digest, not crowded");
 		WARN_ONCE(entry->nid != nid || entry->kind == KSM_DUP,
 			  "ksm: stable tree (2): stray entry");
 		digest = entry->digest;
@@ -186,19 +191,20 @@ static void compare(const char *name, unsigned long counted,
 void ksm_check_all(void)
 {
 	struct ksm_stats sum = {};
-	unsigned long candidates = 0;
+	unsigned long candidates = 0, listed = 0;
 	int nid;
 
 	lockdep_assert_held(&ksm_scan_mutex);
 	ksm_registry_check(&sum);
 	sum.bytes += ksm_filter_bytes();
 	for (nid = 0; nid < nr_node_ids; nid++) {
-		check_stable_tree(nid, &sum);
+		check_stable_tree(nid, &sum, &listed);
 		candidates += check_unstable_tree(nid);
 	}
 	compare("records", ksm_stats.records, sum.records);
 	compare("unshared", ksm_stats.unshared, sum.unshared);
 	compare("filtered", ksm_stats.filtered, sum.filtered);
+	compare("filtered entries", ksm_filter_entries(), listed);
 	compare("shared", ksm_stats.shared, sum.shared);
 	compare("sharing", ksm_stats.sharing, sum.sharing);
 	compare("nodes", ksm_stats.nodes, sum.nodes);

@@ -59,6 +59,9 @@ static unsigned int nr_aside;
 static struct ksm_merge_op ops[KSM_RUN_OPS];
 static unsigned int nr_ops;
 
+/* ksm_climb_finish() is at work: pages that fail now are not set aside again */
+static bool finishing;
+
 /* Pages were seen for the first time: they may wait in a CPU's LRU batch */
 static bool wants_drain;
 /* A page had references that were not all known */
@@ -116,6 +119,13 @@ static u64 get_record(struct ksm_mm *owner, unsigned long addr)
 {
 	return ksm_record_get(ksm_block_find(owner, addr),
 			      ksm_block_index(addr));
+}
+
+static void set_merged(struct ksm_rmap_item *item, unsigned long pfn)
+{
+	set_record(item->owner, item->address,
+		   ksm_rec_listed(KSM_MERGED, item,
+				  ksm_mapping_tag(pfn, item->pgoff)));
 }
 
 /* A record, and one without an item */
@@ -176,6 +186,16 @@ static unsigned int ops_on(struct ksm_stable_node *node)
 	return count;
 }
 
+/* The digest misled us: look for a twin with all bytes in hand */
+static void set_aside_op(const struct ksm_merge_op *op)
+{
+	aside[nr_aside++] = (struct climber) {
+		.addr	= op->addr,
+		.digest	= op->digest,
+		.page	= op->page,
+	};
+}
+
 /* Release what an op holds, and write down its outcome */
 static void finish_op(struct ksm_mm *owner, unsigned int i)
 {
@@ -189,15 +209,17 @@ static void finish_op(struct ksm_mm *owner, unsigned int i)
 		folio_unlock(op->kfolio);
 	if (op->kfolio)
 		folio_put(op->kfolio);
-	put_page(op->page);
+	if (op->err == -EILSEQ && op->node && !finishing)
+		set_aside_op(op);
+	else
+		put_page(op->page);
 
 	if (op->err == -EBUSY)
 		may_want_drain = true;
 	if (op->err) {
 		ksm_item_free(op->item);
 	} else if (op->item) {
-		set_record(owner, op->addr,
-			   ksm_rec_listed(KSM_MERGED, op->item));
+		set_merged(op->item, READ_ONCE(op->node->pfn));
 	} else {
 		/* It maps the zero page now, of which nothing is kept */
 		forget(owner, op->addr);
@@ -243,7 +265,9 @@ static void push_op(struct ksm_mm *owner, struct vm_area_struct *vma,
 		    unsigned long addr, struct page *page, u64 digest,
 		    struct ksm_stable_node *node)
 {
-	struct ksm_merge_op op = { .addr = addr, .page = page, .node = node };
+	struct ksm_merge_op op = {
+		.addr = addr, .page = page, .node = node, .digest = digest,
+	};
 
 	if (nr_ops == KSM_RUN_OPS)
 		flush_ops(owner, vma);
@@ -267,13 +291,14 @@ out_page:
 
 /* Look for a page's contents in the stable tree, dropping what is stale */
 static enum ksm_found find_stable(struct page *page, u64 digest,
+				  ksm_compare_fn compare,
 				  struct ksm_stable_node **node)
 {
 	int nid = ksm_tree_nid(page_to_pfn(page));
 	enum ksm_found found;
 
-	while ((found = ksm_stable_find(nid, digest, ksm_node_compare, page,
-					node)) == KSM_STALE)
+	while ((found = ksm_stable_find(nid, digest, compare, page, node)) ==
+	       KSM_STALE)
 		ksm_node_drop(*node);
 	/* A page that has just migrated waits for the sweep to place it */
 	if (found == KSM_FOUND && ksm_tree_nid(READ_ONCE((*node)->pfn)) != nid)
@@ -281,17 +306,17 @@ static enum ksm_found find_stable(struct page *page, u64 digest,
 	return found;
 }
 
-/* The same, with the ops under way counted in */
+/* The same for a page that is to be an op, with those under way counted in */
 static enum ksm_found find_room(struct ksm_mm *owner,
 				struct vm_area_struct *vma, struct page *page,
 				u64 digest, struct ksm_stable_node **node)
 {
-	enum ksm_found found = find_stable(page, digest, node);
+	enum ksm_found found = find_stable(page, digest, ksm_node_guess, node);
 
 	if (found == KSM_FOUND && (*node)->entry.count + ops_on(*node) >=
 				  ksm_knobs.max_page_sharing) {
 		flush_ops(owner, vma);
-		found = find_stable(page, digest, node);
+		found = find_stable(page, digest, ksm_node_guess, node);
 	}
 	return found;
 }
@@ -338,7 +363,7 @@ static void insert_candidate(struct ksm_rmap_item *item,
 	item->watched = watched;
 	item->streak = 0;
 	set_record(item->owner, item->address,
-		   ksm_rec_listed(KSM_CANDIDATE, item));
+		   ksm_rec_listed(KSM_CANDIDATE, item, 0));
 }
 
 /*
@@ -385,7 +410,7 @@ static bool demote(struct ksm_rmap_item *item, unsigned long pfn)
 				     ksm_frame_tag(pfn), item->digest));
 	if (!ksm_filter_add(block, index, nid)) {
 		ksm_record_set(block, index,
-			       ksm_rec_listed(KSM_CANDIDATE, item));
+			       ksm_rec_listed(KSM_CANDIDATE, item, 0));
 		return false;
 	}
 	ksm_item_drop_candidate(item);
@@ -587,6 +612,10 @@ static void climb_page(struct ksm_batch *batch, struct ksm_block *block,
 	}
 	flush_anon_page(batch->vma, page, addr);
 	flush_dcache_page(page);
+	if (batch->known & BIT_ULL(index)) {
+		climb_unchanged(batch, block, index, ksm_rec_digest(rec));
+		return;
+	}
 	digest = ksm_digest_page(page);
 	if (batch->calm & BIT_ULL(index))
 		ksm_record_set(block, index,
@@ -647,9 +676,11 @@ static void fetch(struct ksm_batch *batch, unsigned int index)
 		batch->adopt |= BIT_ULL(index);
 	else
 		batch->read |= BIT_ULL(index);
-	/* Still clean, or else its next visit will see that it is not */
-	if (page_to_pfn(page) == batch->pfn[index])
+	/* It was clean a moment ago; what came later shows at its next visit */
+	if (page_to_pfn(page) == batch->pfn[index] && !PageKsm(page)) {
 		batch->watched |= BIT_ULL(index);
+		batch->known |= BIT_ULL(index);
+	}
 }
 
 /* A prefetch for each of the pages that will be wanted, then a look at each */
@@ -689,8 +720,10 @@ static void adopt(struct ksm_batch *batch, struct ksm_block *block,
 	/* Listed for this very place, it has just migrated */
 	if (ksm_rec_state(rec) == KSM_MERGED &&
 	    ksm_rec_item(rec)->node == ksm_folio_node(folio) &&
-	    ksm_rec_item(rec)->pgoff == linear_page_index(batch->vma, addr))
+	    ksm_rec_item(rec)->pgoff == linear_page_index(batch->vma, addr)) {
+		set_merged(ksm_rec_item(rec), folio_pfn(folio));
 		return;
+	}
 	/* Not with the page locked: its old node may be the same page's */
 	if (!ksm_record_drop(batch->owner, block, index, KSM_LOCK_TRY))
 		return;
@@ -706,7 +739,7 @@ static void adopt(struct ksm_batch *batch, struct ksm_block *block,
 	}
 	ksm_item_list(item, node, batch->vma->anon_vma,
 		      linear_page_index(batch->vma, addr));
-	ksm_record_set(block, index, ksm_rec_listed(KSM_MERGED, item));
+	set_merged(item, folio_pfn(folio));
 	folio_unlock(folio);
 	return;
 
@@ -815,7 +848,6 @@ static enum pairing convert(struct vm_area_struct *vma,
 {
 	struct ksm_stable_node *node;
 	unsigned long addr = b->address;
-	struct ksm_mm *owner = b->owner;
 	u64 digest = b->digest;
 	int err;
 
@@ -827,7 +859,7 @@ static enum pairing convert(struct vm_area_struct *vma,
 	take_candidate(b, page_b, digest);
 	err = ksm_merge_make(vma, addr, page_b, node, b);
 	if (!err) {
-		set_record(owner, addr, ksm_rec_listed(KSM_MERGED, b));
+		set_merged(b, page_to_pfn(page_b));
 		*made = node;
 		return PAIR_MADE;
 	}
@@ -970,7 +1002,7 @@ static bool seek_partner(struct ksm_mm *owner, struct climber *a)
 
 	if (READ_ONCE(ksm_knobs.use_zero_pages) && ksm_digest_is_zero(a->digest))
 		return true;
-	found = find_stable(a->page, a->digest, &a->node);
+	found = find_stable(a->page, a->digest, ksm_node_compare, &a->node);
 	if (found == KSM_FOUND && a->node->entry.count + planned(a->node) <
 				  ksm_knobs.max_page_sharing)
 		return true;
@@ -1096,6 +1128,7 @@ void ksm_climb_finish(struct ksm_mm *owner)
 {
 	unsigned int i;
 
+	finishing = true;
 	for (i = 0; i < nr_aside; i++) {
 		struct climber *a = &aside[i];
 
@@ -1115,4 +1148,5 @@ void ksm_climb_finish(struct ksm_mm *owner)
 			unshare_lone(aside[i].twin_owner, aside[i].twin_addr);
 	}
 	nr_aside = 0;
+	finishing = false;
 }

@@ -17,7 +17,6 @@
  * Where there is no such multiplication, it is xxh64.
  */
 #include <kunit/static_stub.h>
-#include <linux/hash.h>
 #include <linux/highmem.h>
 #include <linux/random.h>
 #include <linux/xxhash.h>
@@ -115,24 +114,6 @@ int ksm_page_cmp(struct page *a, struct page *b)
 bool ksm_digest_is_zero(u64 digest)
 {
 	return digest == zero_digest;
-}
-
-/**
- * ksm_frame_tag - squeeze a frame number into a record
- * @pfn: the frame number
- *
- * Hashed, since the low bits of the frame numbers of a huge page equal those
- * of the addresses it is mapped at, so that they would tell nothing apart.
- * Zero is left free to mean "no frame".
- *
- * Context: any.
- * Return: a tag that is equal for equal frames and never 0.
- */
-u16 ksm_frame_tag(unsigned long pfn)
-{
-	u16 tag = hash_long(pfn, KSM_REC_TAG_BITS);
-
-	return tag ?: 1;
 }
 
 /**

@@ -2,36 +2,39 @@
 /*
  * Rung 2: has another page this digest?
  *
- * A hash table of the pages that are settled: unchanged, and unique as far as
- * is known.  One look at it, which is one cache line, rules out a twin among
- * them; or tells where the twin is, so that it is found in the very pass in
- * which the second page of its kind settles.  A unique page so takes five
- * bytes here, and no item and no place in a tree.
+ * A hash table, by digest, of the pages that are settled: unchanged, and unique
+ * as far as is known; and of the entries of the stable trees.  One look at it,
+ * mostly one cache line, rules out a twin, or tells where it is: so the second
+ * page of its kind finds the first one in the very pass in which it settles.
+ * A unique page takes five bytes here, and no item and no place in a tree.
  *
  * A cell names a page by its record: 26 bits for the block, 6 for the page in
- * it.  Beside it is a print of eight bits of the digest; the rest of the digest
- * is in the record, and looked at only if the print is right.  Twelve cells
- * make a line.  A page whose line is full goes to one of the next lines, and
- * every line that it passed over counts it, so that a search knows whether to
- * go on, and a line that nobody passed ends it.
+ * it; or an entry, by an id of the same kind.  Beside it is a print of eight
+ * bits of the hashed digest; the digest itself is looked at, where the record
+ * or the entry is, only if the print is right.  Twelve cells make a line.  What
+ * finds its line full goes to one of the next lines, and every line that it
+ * passed over counts it: a search that comes to a line that nobody passed over
+ * has reached the end.
  *
  * Invariants, checked by check.c:
  *  1. A record is listed if, and only if, it is FILTERED and the block's
  *     filter_age is that of the table; then it is SETTLED.
- *  2. No two listed records have the same digest and the same tree.
+ *  2. No two listed records have the same digest and the same tree, and none
+ *     has those of an item of the unstable tree.
  *
  * The table has a fixed size between two passes.  Where a pass begins it may be
- * replaced by an empty one of another size; the records that were listed are
- * listed again as the pass visits them, which takes no look at the pages.  When
- * there is no memory for it, or the table is full, the caller lists the page in
- * the unstable tree instead.
+ * replaced by an empty one of another size: the sweep lists the entries again
+ * before the first page is visited, and each record is listed again as its page
+ * is visited, which takes no look at the page.  When there is no memory for
+ * the table, or it is full, pages wait in the unstable tree instead, and the
+ * stable trees are searched from their roots.
  *
  * This file reads no page.  Of its frame it knows the tree it belongs to.
  */
 #include <linux/hash.h>
 #include <linux/mm.h>
 #include <linux/prefetch.h>
-#include <linux/slab.h>
+#include <linux/vmalloc.h>
 #include <linux/xarray.h>
 #include "internal.h"
 
@@ -56,8 +59,13 @@ static struct filter_line *lines;	/* S: NULL while there is none */
 static unsigned int nr_lines;		/* S */
 static u32 age = 1;			/* S: changes with the table; never 0 */
 
-/* S: all blocks that have an id */
-static DEFINE_XARRAY_ALLOC1(blocks);
+static unsigned long nr_entries;	/* S: cells that name an entry */
+static bool renewed;			/* S: the table knows no entries yet */
+
+/* S: all blocks and, tagged, entries that have an id */
+static DEFINE_XARRAY_ALLOC1(ids);
+
+#define ENTRY_TAG	1
 
 /**
  * struct probe - a way through the table
@@ -144,12 +152,15 @@ bool ksm_filter_find(u64 digest, int nid, struct ksm_block **block,
 		struct filter_line *line = &lines[probe.line];
 
 		for (i = 0; i < LINE_CELLS; i++) {
+			void *at;
+
 			if (line->print[i] != probe.print || !line->where[i])
 				continue;
-			*block = xa_load(&blocks, line->where[i] >> INDEX_BITS);
-			*index = line->where[i] % KSM_BLOCK_PAGES;
-			if (WARN_ON_ONCE(!*block))
+			at = xa_load(&ids, line->where[i] >> INDEX_BITS);
+			if (WARN_ON_ONCE(!at) || xa_pointer_tag(at))
 				continue;
+			*block = at;
+			*index = line->where[i] % KSM_BLOCK_PAGES;
 			if (ksm_rec_digest(ksm_record_get(*block, *index)) ==
 			    digest)
 				return true;
@@ -160,18 +171,115 @@ bool ksm_filter_find(u64 digest, int nid, struct ksm_block **block,
 	return false;
 }
 
+/**
+ * ksm_filter_find_entry - look for an entry of a stable tree by its digest
+ * @digest: the digest
+ * @nid: which tree
+ *
+ * Context: scan mutex.
+ * Return: the entry, or NULL.
+ */
+struct ksm_entry *ksm_filter_find_entry(u64 digest, int nid)
+{
+	struct probe probe = probe_from(digest, nid);
+	struct ksm_entry *entry;
+	unsigned int i;
+
+	lockdep_assert_held(&ksm_scan_mutex);
+	for (; lines && probe.left; probe_next(&probe)) {
+		struct filter_line *line = &lines[probe.line];
+
+		for (i = 0; i < LINE_CELLS; i++) {
+			void *at;
+
+			if (line->print[i] != probe.print || !line->where[i])
+				continue;
+			at = xa_load(&ids, line->where[i] >> INDEX_BITS);
+			if (WARN_ON_ONCE(!at) || !xa_pointer_tag(at))
+				continue;
+			entry = xa_untag_pointer(at);
+			if (entry->digest == digest && entry->nid == nid)
+				return entry;
+		}
+		if (!line->passed)
+			break;
+	}
+	return NULL;
+}
+
+/* Give something an id; 0 if there is none, or no memory */
+static u32 new_id(void *what)
+{
+	u32 id;
+
+	if (xa_alloc(&ids, &id, what,
+		     XA_LIMIT(1, (1U << KSM_BLOCK_ID_BITS) - 1),
+		     GFP_NOWAIT | __GFP_NOWARN))
+		return 0;
+	return id;
+}
+
+/* Fill a cell for a digest; false if there is no room */
+static bool fill_cell(u32 where, u64 digest, int nid)
+{
+	struct probe start = probe_from(digest, nid), probe;
+	struct filter_line *line;
+	unsigned int i;
+
+	for (probe = start; probe.left; probe_next(&probe)) {
+		line = &lines[probe.line];
+		for (i = 0; i < LINE_CELLS && line->where[i]; i++)
+			;
+		if (i < LINE_CELLS)
+			break;
+	}
+	if (!probe.left)
+		return false;
+	line->where[i] = where;
+	line->print[i] = probe.print;
+	for (; start.line != probe.line; probe_next(&start))
+		lines[start.line].passed++;
+	return true;
+}
+
+/* Find a cell in the tree of a node */
+static bool find_cell(u32 where, u64 digest, int nid, struct probe *probe,
+		      unsigned int *cell)
+{
+	for (*probe = probe_from(digest, nid); lines && probe->left;
+	     probe_next(probe)) {
+		struct filter_line *line = &lines[probe->line];
+
+		for (*cell = 0; *cell < LINE_CELLS; (*cell)++) {
+			if (line->where[*cell] == where)
+				return true;
+		}
+		if (!line->passed)
+			break;
+	}
+	return false;
+}
+
+static void empty_cell(u64 digest, int nid, const struct probe *probe,
+		       unsigned int cell)
+{
+	struct probe from;
+
+	lines[probe->line].where[cell] = 0;
+	for (from = probe_from(digest, nid); from.line != probe->line;
+	     probe_next(&from))
+		lines[from.line].passed--;
+}
+
 /* Have the block known by an id, and its records' FILTERED be about this table */
 static bool enlist(struct ksm_block *block)
 {
 	unsigned int i;
-	u32 id;
 
 	if (!block->id) {
-		if (xa_alloc(&blocks, &id, block,
-			     XA_LIMIT(1, (1U << KSM_BLOCK_ID_BITS) - 1),
-			     GFP_NOWAIT | __GFP_NOWARN))
+		block->id = new_id(block);
+		if (!block->id)
 			return false;
-		block->id = id;
 		ksm_count_block(block->owner, KSM_BLOCK_ID_BYTES);
 	}
 	if (block->filter_age != age) {
@@ -197,50 +305,14 @@ static bool enlist(struct ksm_block *block)
 bool ksm_filter_add(struct ksm_block *block, unsigned int index, int nid)
 {
 	u64 *rec = &block->rec[ksm_block_rank(block, index)];
-	struct probe start, probe;
-	struct filter_line *line;
-	unsigned int i;
 
 	lockdep_assert_held(&ksm_scan_mutex);
-	if (!lines || !enlist(block))
+	if (!lines || !enlist(block) ||
+	    !fill_cell(where_of(block, index), ksm_rec_digest(*rec), nid))
 		return false;
-	start = probe_from(ksm_rec_digest(*rec), nid);
-	for (probe = start; probe.left; probe_next(&probe)) {
-		line = &lines[probe.line];
-		for (i = 0; i < LINE_CELLS && line->where[i]; i++)
-			;
-		if (i < LINE_CELLS)
-			break;
-	}
-	if (!probe.left)
-		return false;
-	line->where[i] = where_of(block, index);
-	line->print[i] = probe.print;
-	for (; start.line != probe.line; probe_next(&start))
-		lines[start.line].passed++;
 	*rec |= KSM_REC_FILTERED;
 	ksm_count_filtered(1);
 	return true;
-}
-
-/* Find the cell of a record in the tree of a node */
-static bool find_cell(struct ksm_block *block, unsigned int index, u64 digest,
-		      int nid, struct probe *probe, unsigned int *cell)
-{
-	u32 where = where_of(block, index);
-
-	for (*probe = probe_from(digest, nid); lines && probe->left;
-	     probe_next(probe)) {
-		struct filter_line *line = &lines[probe->line];
-
-		for (*cell = 0; *cell < LINE_CELLS; (*cell)++) {
-			if (line->where[*cell] == where)
-				return true;
-		}
-		if (!line->passed)
-			break;
-	}
-	return false;
 }
 
 /*
@@ -253,7 +325,8 @@ static bool find_cell_anywhere(struct ksm_block *block, unsigned int index,
 			       unsigned int *cell)
 {
 	for (*nid = 0; *nid < nr_node_ids; (*nid)++) {
-		if (find_cell(block, index, digest, *nid, probe, cell))
+		if (find_cell(where_of(block, index), digest, *nid, probe,
+			      cell))
 			return true;
 	}
 	return false;
@@ -271,7 +344,7 @@ static bool find_cell_anywhere(struct ksm_block *block, unsigned int index,
 void ksm_filter_drop(struct ksm_block *block, unsigned int index)
 {
 	u64 *rec = &block->rec[ksm_block_rank(block, index)];
-	struct probe probe, from;
+	struct probe probe;
 	unsigned int cell;
 	int nid;
 
@@ -283,10 +356,7 @@ void ksm_filter_drop(struct ksm_block *block, unsigned int index)
 	if (WARN_ON_ONCE(!find_cell_anywhere(block, index, ksm_rec_digest(*rec),
 					     &nid, &probe, &cell)))
 		return;
-	lines[probe.line].where[cell] = 0;
-	for (from = probe_from(ksm_rec_digest(*rec), nid);
-	     from.line != probe.line; probe_next(&from))
-		lines[from.line].passed--;
+	empty_cell(ksm_rec_digest(*rec), nid, &probe, cell);
 }
 
 /**
@@ -299,7 +369,7 @@ void ksm_filter_block_moved(struct ksm_block *block)
 {
 	/* Its slot is there, so this takes no memory */
 	if (block->id)
-		WARN_ON_ONCE(xa_is_err(xa_store(&blocks, block->id, block,
+		WARN_ON_ONCE(xa_is_err(xa_store(&ids, block->id, block,
 						GFP_NOWAIT)));
 }
 
@@ -313,9 +383,109 @@ void ksm_filter_block_gone(struct ksm_block *block)
 {
 	if (!block->id)
 		return;
-	xa_erase(&blocks, block->id);
+	xa_erase(&ids, block->id);
 	block->id = 0;
 	ksm_count_block(block->owner, -KSM_BLOCK_ID_BYTES);
+}
+
+/**
+ * ksm_filter_add_entry - list an entry of a stable tree
+ * @entry: the entry, a node or a chain
+ *
+ * Nothing happens if it is listed already, or if there is no room: see
+ * ksm_filter_entries().
+ *
+ * Context: scan mutex.
+ */
+void ksm_filter_add_entry(struct ksm_entry *entry)
+{
+	struct probe probe;
+	unsigned int cell;
+
+	lockdep_assert_held(&ksm_scan_mutex);
+	if (!lines)
+		return;
+	if (!entry->id) {
+		entry->id = new_id(xa_tag_pointer(entry, ENTRY_TAG));
+		if (entry->id)
+			ksm_count_filter(KSM_BLOCK_ID_BYTES);
+	}
+	if (!entry->id || find_cell(entry->id << INDEX_BITS, entry->digest,
+				    entry->nid, &probe, &cell))
+		return;
+	nr_entries += fill_cell(entry->id << INDEX_BITS, entry->digest,
+				entry->nid);
+}
+
+/**
+ * ksm_filter_drop_entry - list an entry no more
+ * @entry: the entry, still with its digest and in its tree
+ *
+ * Context: scan mutex.
+ */
+void ksm_filter_drop_entry(struct ksm_entry *entry)
+{
+	struct probe probe;
+	unsigned int cell;
+
+	lockdep_assert_held(&ksm_scan_mutex);
+	if (!entry->id)
+		return;
+	if (find_cell(entry->id << INDEX_BITS, entry->digest, entry->nid,
+		      &probe, &cell)) {
+		empty_cell(entry->digest, entry->nid, &probe, cell);
+		nr_entries--;
+	}
+	xa_erase(&ids, entry->id);
+	ksm_count_filter(-KSM_BLOCK_ID_BYTES);
+	entry->id = 0;
+}
+
+/**
+ * ksm_filter_entry_moved - an entry takes the place of another
+ * @from: the one that was listed
+ * @to: the one that is now, with its digest and in its tree
+ *
+ * Context: scan mutex.
+ */
+void ksm_filter_entry_moved(struct ksm_entry *from, struct ksm_entry *to)
+{
+	to->id = from->id;
+	from->id = 0;
+	/* Its slot is there, so this takes no memory */
+	if (to->id)
+		WARN_ON_ONCE(xa_is_err(xa_store(&ids, to->id,
+						xa_tag_pointer(to, ENTRY_TAG),
+						GFP_NOWAIT)));
+}
+
+/**
+ * ksm_filter_entries - how many entries are listed
+ *
+ * If these are all, one that is not found is not in the tree.
+ *
+ * Context: scan mutex.
+ * Return: the number.
+ */
+unsigned long ksm_filter_entries(void)
+{
+	lockdep_assert_held(&ksm_scan_mutex);
+	return nr_entries;
+}
+
+/**
+ * ksm_filter_renewed - are there entries to be listed anew?
+ *
+ * Context: scan mutex.
+ * Return: true once, after the table was replaced.
+ */
+bool ksm_filter_renewed(void)
+{
+	bool was = renewed;
+
+	lockdep_assert_held(&ksm_scan_mutex);
+	renewed = false;
+	return was;
 }
 
 /* Replace the table by an empty one */
@@ -323,9 +493,11 @@ static void replace(struct filter_line *table, unsigned int wanted)
 {
 	ksm_count_filter(-(long)ksm_filter_bytes());
 	ksm_count_filtered(-(long)ksm_stats.filtered);
-	kvfree(lines);
+	vfree(lines);
 	lines = table;
 	nr_lines = wanted;
+	nr_entries = 0;
+	renewed = true;
 	ksm_count_filter(ksm_filter_bytes());
 	/* Blocks that were never listed have the age 0 */
 	age = (age + 1) % BIT(KSM_FILTER_AGE_BITS) ?: 1;
@@ -375,10 +547,11 @@ void ksm_filter_fit(unsigned long pages)
 	    (pages >= room / 3 || nr_lines <= MIN_LINES))
 		return;
 	wanted = max(pages / 85 * 100 / LINE_CELLS + 1, MIN_LINES);
-	if (wanted > U32_MAX)
+	if (wanted > U32_MAX / sizeof(*table))
 		return;
-	table = kvcalloc(wanted, sizeof(*table),
-			 GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN);
+	/* Not from kmalloc(), which would round up to a power of two */
+	table = __vmalloc(wanted * sizeof(*table), GFP_KERNEL | __GFP_NORETRY |
+						   __GFP_NOWARN | __GFP_ZERO);
 	if (table)
 		replace(table, wanted);
 }
@@ -410,4 +583,20 @@ bool ksm_filter_has_cell(struct ksm_block *block, unsigned int index)
 	int nid;
 
 	return find_cell_anywhere(block, index, digest, &nid, &probe, &cell);
+}
+
+/**
+ * ksm_filter_has_entry - is an entry listed? For check.c.
+ * @entry: the entry
+ *
+ * Context: scan mutex.
+ * Return: true if it is.
+ */
+bool ksm_filter_has_entry(struct ksm_entry *entry)
+{
+	struct probe probe;
+	unsigned int cell;
+
+	return entry->id && find_cell(entry->id << INDEX_BITS, entry->digest,
+				      entry->nid, &probe, &cell);
 }

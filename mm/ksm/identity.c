@@ -268,3 +268,22 @@ enum ksm_order ksm_node_compare(struct ksm_stable_node *node, void *arg)
 		return KSM_SAME;
 	return order < 0 ? KSM_BEFORE : KSM_AFTER;
 }
+
+/**
+ * ksm_node_guess - as ksm_node_compare(), but by the digest if that will do
+ * @node: the node, which has the page's digest
+ * @arg: the page, referenced by the caller: a ksm_compare_fn
+ *
+ * For a caller that will compare all bytes when it merges the two, and deals
+ * with it if they differ.
+ *
+ * Context: scan mutex.
+ * Return: see enum ksm_order.
+ */
+enum ksm_order ksm_node_guess(struct ksm_stable_node *node, void *arg)
+{
+	if (ksm_node_crowded(node) || !ksm_node_alive(node) ||
+	    PageHWPoison(pfn_to_page(READ_ONCE(node->pfn))))
+		return ksm_node_compare(node, arg);
+	return KSM_SAME;
+}

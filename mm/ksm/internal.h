@@ -31,6 +31,8 @@
 #define _MM_KSM_INTERNAL_H
 
 #include <linux/bitops.h>
+#include <linux/hash.h>
+#include <linux/io.h>
 #include <linux/ksm.h>
 #include <linux/list.h>
 #include <linux/mm.h>
@@ -71,8 +73,15 @@ enum ksm_state {
  *    63            24 23       9      8          7     6   3 2     0
  *   | digest, 40 bits | frame tag | filtered | watched | age | state |
  *
- * and with one (CANDIDATE, MERGED) it is the item's address, whose own low
- * bits are zero.  Only the accessors below, record.c and filter.c know this.
+ * and with one (CANDIDATE, MERGED):
+ *
+ *    63                       18 17         3 2     0
+ *   | item, in units of its size | mapping tag | state |
+ *
+ * Only the accessors below, record.c and filter.c know this.
+ *
+ * A mapping tag stands for the frame and the page offset of a merged page, so
+ * that ksmd need not look at the item to see that all is as it was.
  *
  * The age counts the looks since which a page keeps changing, or, when it is
  * SETTLED, those since which it does not.  A page is watched when its PTE was
@@ -87,6 +96,16 @@ enum ksm_state {
 #define KSM_REC_TAG_BITS	15
 #define KSM_REC_TAG_MASK	((1U << KSM_REC_TAG_BITS) - 1)
 #define KSM_REC_AGE_MAX		((1U << KSM_REC_AGE_BITS) - 1)
+
+/* Items lie in the linear map; what is left of the word tells mappings apart */
+#define KSM_ITEM_SHIFT		6
+#ifdef CONFIG_SPARSEMEM
+#define KSM_REC_ITEM_BITS	(MAX_PHYSMEM_BITS - KSM_ITEM_SHIFT)
+#else
+#define KSM_REC_ITEM_BITS	(52 - KSM_ITEM_SHIFT)
+#endif
+#define KSM_REC_ITEM_POS	(64 - KSM_REC_ITEM_BITS)
+#define KSM_REC_MAPPING_MASK	(BIT(KSM_REC_ITEM_POS - KSM_REC_STATE_BITS) - 1)
 
 /* All digests have so many bits: that is what there is room for in a record */
 #define KSM_DIGEST_BITS		40
@@ -106,8 +125,13 @@ static inline bool ksm_rec_has_item(u64 rec)
 
 static inline struct ksm_rmap_item *ksm_rec_item(u64 rec)
 {
-	return (struct ksm_rmap_item *)(unsigned long)
-		(rec & ~(u64)(BIT(KSM_REC_STATE_BITS) - 1));
+	return phys_to_virt((phys_addr_t)(rec >> KSM_REC_ITEM_POS) <<
+			    KSM_ITEM_SHIFT);
+}
+
+static inline unsigned long ksm_rec_mapping(u64 rec)
+{
+	return (rec >> KSM_REC_STATE_BITS) & KSM_REC_MAPPING_MASK;
 }
 
 static inline unsigned int ksm_rec_age(u64 rec)
@@ -140,9 +164,11 @@ static inline u64 ksm_rec_plain(enum ksm_state state, unsigned int age,
 }
 
 static inline u64 ksm_rec_listed(enum ksm_state state,
-				 struct ksm_rmap_item *item)
+				 struct ksm_rmap_item *item,
+				 unsigned long mapping)
 {
-	return (u64)(unsigned long)item | state;
+	return (u64)(virt_to_phys(item) >> KSM_ITEM_SHIFT) << KSM_REC_ITEM_POS |
+		(mapping & KSM_REC_MAPPING_MASK) << KSM_REC_STATE_BITS | state;
 }
 
 #define KSM_BLOCK_PAGES		64
@@ -223,9 +249,11 @@ struct ksm_chain;
  * @dup: S: link in ksm_chain.dups (DUP)
  * @chain: S: the chain of a DUP
  * @digest: I: digest of the contents, the key of the tree
- * @count: F: rmap items on a node; S: dups on a chain
  * @nid: S: which stable tree this is in
  * @kind: S: which of the three this is
+ * @crowded: S: others in the tree have, or had, the same digest
+ * @count: F: rmap items on a node; S: dups on a chain
+ * @id: S: by which the filter knows it; 0 if it does not (SINGLE, CHAIN)
  */
 struct ksm_entry {
 	union {
@@ -235,10 +263,12 @@ struct ksm_entry {
 			struct ksm_chain *chain;
 		};
 	};
-	u64		digest;
-	unsigned int	count;
-	s16		nid;
-	u8		kind;
+	u64		digest : KSM_DIGEST_BITS;
+	s64		nid : 16;
+	u64		kind : 2;
+	u64		crowded : 1;
+	u32		count;
+	u32		id;
 };
 
 /**
@@ -309,7 +339,7 @@ struct ksm_rmap_item {
 			pgoff_t			pgoff;
 		};
 	};
-} __aligned(1 << KSM_REC_STATE_BITS);
+} __aligned(1 << KSM_ITEM_SHIFT);
 
 /* ------------------------------------------------------------------ */
 /* ksm.c: knobs and the scan mutex                                     */
@@ -375,7 +405,22 @@ void ksm_digest_init(void);
 u64 ksm_digest_page(struct page *page);
 int ksm_page_cmp(struct page *a, struct page *b);
 bool ksm_digest_is_zero(u64 digest);
-u16 ksm_frame_tag(unsigned long pfn);
+
+/*
+ * Squeeze a frame number into a record: equal frames have equal tags, others
+ * mostly not.  Hashed, since the low bits of the frame numbers of a huge page
+ * equal those of the addresses it is mapped at.
+ */
+static inline u16 ksm_frame_tag(unsigned long pfn)
+{
+	return hash_64(pfn, KSM_REC_TAG_BITS);
+}
+
+/* The same, for the record of a merged page */
+static inline unsigned long ksm_mapping_tag(unsigned long pfn, pgoff_t pgoff)
+{
+	return hash_64((u64)pfn << 24 ^ pfn >> 24 ^ pgoff, 32);
+}
 
 /* ------------------------------------------------------------------ */
 /* pace.c                                                              */
@@ -517,7 +562,9 @@ static inline unsigned int ksm_block_index(unsigned long addr)
 /* filter.c                                                            */
 /* ------------------------------------------------------------------ */
 
-/* What the id of a block costs: its slot in an xarray */
+struct ksm_entry;
+
+/* What an id costs: its slot in an xarray */
 #define KSM_BLOCK_ID_BYTES	9
 
 void ksm_filter_fit(unsigned long pages);
@@ -530,7 +577,14 @@ void ksm_filter_drop(struct ksm_block *block, unsigned int index);
 bool ksm_filter_lists(const struct ksm_block *block, u64 rec);
 void ksm_filter_block_moved(struct ksm_block *block);
 void ksm_filter_block_gone(struct ksm_block *block);
+struct ksm_entry *ksm_filter_find_entry(u64 digest, int nid);
+void ksm_filter_add_entry(struct ksm_entry *entry);
+void ksm_filter_drop_entry(struct ksm_entry *entry);
+void ksm_filter_entry_moved(struct ksm_entry *from, struct ksm_entry *to);
+unsigned long ksm_filter_entries(void);
+bool ksm_filter_renewed(void);
 unsigned long ksm_filter_bytes(void);
+bool ksm_filter_has_entry(struct ksm_entry *entry);
 bool ksm_filter_has_cell(struct ksm_block *block, unsigned int index);
 
 /* ------------------------------------------------------------------ */
@@ -589,6 +643,8 @@ void ksm_chain_tidy(struct ksm_chain *chain);
 struct ksm_entry *ksm_stable_from(int nid, u64 digest);
 struct ksm_entry *ksm_stable_next(struct ksm_entry *entry);
 bool ksm_stable_has_digest(int nid, u64 digest);
+void ksm_stable_list(struct ksm_entry *entry);
+bool ksm_node_crowded(const struct ksm_stable_node *node);
 
 static inline struct ksm_stable_node *ksm_entry_node(struct ksm_entry *entry)
 {
@@ -647,6 +703,7 @@ int ksm_node_grab(struct ksm_stable_node *node, enum ksm_lock_mode mode,
 bool ksm_node_alive(struct ksm_stable_node *node);
 bool ksm_node_part_poisoned(struct ksm_stable_node *node);
 enum ksm_order ksm_node_compare(struct ksm_stable_node *node, void *arg);
+enum ksm_order ksm_node_guess(struct ksm_stable_node *node, void *arg);
 
 /* ------------------------------------------------------------------ */
 /* merge.c                                                             */
@@ -661,8 +718,9 @@ enum ksm_order ksm_node_compare(struct ksm_stable_node *node, void *arg);
  * @kfolio: what it shall map, referenced and locked; NULL: the zero page
  * @node: @kfolio's stable node
  * @item: unlisted, to be put on @node
+ * @digest: what @page was found with
  * @old: scratch: the PTE as it was
- * @err: 0 or why it was not merged
+ * @err: 0 or why it was not merged; -EILSEQ if the pages differ
  */
 struct ksm_merge_op {
 	unsigned long		addr;
@@ -670,6 +728,7 @@ struct ksm_merge_op {
 	struct folio		*kfolio;
 	struct ksm_stable_node	*node;
 	struct ksm_rmap_item	*item;
+	u64			digest;
 	pte_t			old;
 	int			err;
 };
@@ -728,12 +787,17 @@ void ksm_candidates_drop(void);
  * struct ksm_sweep_pos - how far a sweep through the stable trees has come, all S
  * @nid: the tree
  * @digest: where in it to go on
+ * @from: the digest to begin with in each tree
+ * @to: and the one to end before; 0 to go on to the end
  */
 struct ksm_sweep_pos {
 	int	nid;
 	u64	digest;
+	u64	from;
+	u64	to;
 };
 
+void ksm_sweep_begin(struct ksm_sweep_pos *pos);
 bool ksm_sweep(struct ksm_sweep_pos *pos, unsigned int most);
 
 /* ------------------------------------------------------------------ */
@@ -779,6 +843,7 @@ bool ksm_mm_should_end(struct ksm_mm *owner);
  * @watched: those of @read whose next store the dirty bit will tell of
  * @calm: those of @read that were not written to since the last look
  * @still: pages that have not changed since they were read, but are not listed
+ * @known: those of @still that came to be read after all
  * @passed: PTEs looked at, in this block and in those before it
  * @skipped: pages among them that might have been read, but were passed over
  * @hole: after KSM_STEP_HOLE: where the hole begins
@@ -795,6 +860,7 @@ struct ksm_batch {
 	u64			watched;
 	u64			calm;
 	u64			still;
+	u64			known;
 	unsigned int		passed;
 	unsigned int		skipped;
 	unsigned long		hole;

@@ -190,7 +190,7 @@ static int replace_one(struct vm_area_struct *vma, struct ksm_merge_op *op,
 	if (!only_mapped(page_folio(op->page)))
 		err = -EBUSY;
 	else if (!pages_identical(op->page, kpage))
-		err = -EAGAIN;
+		err = -EILSEQ;
 	else
 		err = claim_page(op->page);
 	if (err)

@@ -319,6 +319,9 @@ int __init ksm_record_init(void)
 {
 	struct ksm_block *block;
 
+	BUILD_BUG_ON(sizeof(struct ksm_rmap_item) != BIT(KSM_ITEM_SHIFT));
+	/* A tag of a few bits at least */
+	BUILD_BUG_ON(KSM_REC_MAPPING_MASK < 0xff);
 	block_cache = kmem_cache_create("ksm_block",
 					struct_size(block, rec, KSM_BLOCK_PAGES),
 					0, 0, NULL);

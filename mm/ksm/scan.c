@@ -63,7 +63,8 @@ static unsigned int pass;				/* S: counts them */
  * @step: what the step ends with
  * @smart: pages may be passed over
  * @trusted: the dirty bit tells of each store to this mm
- * @block: the block looked at last, or NULL
+ * @block: the block of the pages looked at, or NULL
+ * @ahead: the block after that, or a later one if that is none; NULL if unknown
  * @clean_from: begin of what is to be flushed, if less than @clean_to
  * @clean_to: end of it
  */
@@ -75,6 +76,7 @@ struct scan_walk {
 	bool			smart;
 	bool			trusted;
 	struct ksm_block	*block;
+	struct ksm_block	*ahead;
 	unsigned long		clean_from;
 	unsigned long		clean_to;
 };
@@ -101,7 +103,7 @@ static bool mm_is_trusted(struct mm_struct *mm)
 void ksm_scan_pass_begin(void)
 {
 	lockdep_assert_held(&ksm_scan_mutex);
-	ksm_filter_fit(ksm_stats.records - ksm_stats.items);
+	ksm_filter_fit(ksm_stats.records - ksm_stats.items + ksm_stats.nodes);
 	pass++;
 }
 
@@ -210,9 +212,28 @@ static enum verdict judge_plain(struct scan_walk *walk,
 }
 
 /*
- * Judge a page by its record.  A page that is merged already needs no more
- * than that its PTE maps the shared page.
+ * A page that is merged already needs no more than that its PTE maps the shared
+ * page, at the page offset by which reverse walks find it.  Tags tell, but not
+ * with certainty: now and then, the item is asked.
  */
+static bool maps_shared_page(struct scan_walk *walk, const struct sight *sight,
+			     u64 rec)
+{
+	pgoff_t pgoff = linear_page_index(walk->batch->vma, sight->addr);
+	struct ksm_rmap_item *item;
+
+	if (sight->writable || sight->huge)
+		return false;
+	if (ksm_rec_mapping(rec) != (ksm_mapping_tag(sight->pfn, pgoff) &
+				     KSM_REC_MAPPING_MASK))
+		return false;
+	if (!is_due(sight->addr, KSM_REREAD_PASSES))
+		return true;
+	item = ksm_rec_item(rec);
+	return sight->pfn == READ_ONCE(item->node->pfn) && item->pgoff == pgoff;
+}
+
+/* Judge a page by its record */
 static enum verdict judge(struct scan_walk *walk, const struct sight *sight,
 			  u64 rec)
 {
@@ -222,13 +243,8 @@ static enum verdict judge(struct scan_walk *walk, const struct sight *sight,
 	case KSM_NEW:
 		return READ_NOW;
 	case KSM_MERGED:
-		item = ksm_rec_item(rec);
-		if (!sight->writable && !sight->huge &&
-		    sight->pfn == READ_ONCE(item->node->pfn) &&
-		    item->pgoff == linear_page_index(walk->batch->vma,
-						     sight->addr))
-			return PASS_OVER;
-		return READ_NOW;
+		return maps_shared_page(walk, sight, rec) ? PASS_OVER :
+							    READ_NOW;
 	case KSM_CANDIDATE:
 		item = ksm_rec_item(rec);
 		if (walk->smart && item->pfn == sight->pfn &&
@@ -270,10 +286,10 @@ static void clean_pte(struct scan_walk *walk, struct vm_area_struct *vma,
 	walk->clean_to = max(walk->clean_to, addr + PAGE_SIZE);
 }
 
-/* A page in migration is still there; anything else that is absent is not */
+/* A page in migration is still there; anything else that is not present is not */
 static bool absent_for_good(pte_t pte)
 {
-	return pte_none(pte) || !is_migration_entry(pte_to_swp_entry(pte));
+	return !is_migration_entry(pte_to_swp_entry(pte));
 }
 
 /* Act on a verdict that needs no page; true if that was all */
@@ -334,11 +350,10 @@ static void note_gone(struct scan_walk *walk, unsigned long addr)
 }
 
 static void look_at_pte(struct scan_walk *walk, struct vm_area_struct *vma,
-			unsigned long addr, pte_t *pte)
+			unsigned long addr, pte_t *pte, pte_t cur)
 {
 	u64 rec = ksm_record_get(walk->block, ksm_block_index(addr));
 	enum verdict verdict = READ_NOW;
-	pte_t cur = ptep_get(pte);
 	struct page *page = NULL;
 	struct sight sight;
 
@@ -366,17 +381,19 @@ static void look_at_pte(struct scan_walk *walk, struct vm_area_struct *vma,
 		note_gone(walk, addr);
 }
 
-/* Blocks are visited in order, so the next one is mostly the one wanted */
+/* Blocks are visited in order, so the one ahead is mostly the one wanted */
 static void enter_block(struct scan_walk *walk, unsigned long addr)
 {
-	struct ksm_block *next = walk->block ? ksm_block_next(walk->block) :
-					       NULL;
+	unsigned long base = addr & KSM_BLOCK_MASK;
+	struct ksm_block *ahead = walk->ahead;
 
-	walk->batch->base = addr & KSM_BLOCK_MASK;
-	if (next && next->base == walk->batch->base)
-		walk->block = next;
-	else
-		walk->block = ksm_block_find(walk->batch->owner, addr);
+	walk->batch->base = base;
+	if (ahead && ahead->base < base)
+		ahead = ksm_block_next(ahead);
+	if (!ahead || ahead->base < base || walk->block == ahead)
+		ahead = ksm_block_from(walk->batch->owner, addr);
+	walk->block = ahead && ahead->base == base ? ahead : NULL;
+	walk->ahead = ahead;
 }
 
 static bool has_work(const struct ksm_batch *batch)
@@ -402,8 +419,14 @@ static bool look_at_table(struct scan_walk *walk, struct vm_area_struct *vma,
 
 		enter_block(walk, addr);
 		walk->batch->passed += (next - addr) / PAGE_SIZE;
-		for (; addr < next; addr += PAGE_SIZE, pte++)
-			look_at_pte(walk, vma, addr, pte);
+		for (; addr < next; addr += PAGE_SIZE, pte++) {
+			pte_t cur = ptep_get(pte);
+
+			if (!pte_none(cur))
+				look_at_pte(walk, vma, addr, pte, cur);
+			else if (walk->block)
+				note_gone(walk, addr);
+		}
 		stop = stop_after(walk, next);
 	}
 	return stop;
@@ -536,6 +559,7 @@ enum ksm_step ksm_scan_step(struct ksm_mm *owner, unsigned long *cursor,
 	batch->watched = 0;
 	batch->calm = 0;
 	batch->still = 0;
+	batch->known = 0;
 	batch->passed = 0;
 	batch->skipped = 0;
 

@@ -23,6 +23,7 @@
 static struct kmem_cache *node_cache;
 static struct kmem_cache *chain_cache;
 static struct rb_root *roots;
+static unsigned long nr_entries;	/* S: in all trees */
 
 /**
  * ksm_stable_node_alloc - allocate a node, in no tree and without a page
@@ -101,12 +102,70 @@ static struct ksm_stable_node *entry_sample(struct ksm_entry *entry)
 	return ksm_entry_node(entry);
 }
 
+/**
+ * ksm_node_crowded - may other contents in the tree have a node's digest?
+ * @node: the node, in a tree
+ *
+ * Context: scan mutex.
+ * Return: false if a digest equal to the node's leads to no other.
+ */
+bool ksm_node_crowded(const struct ksm_stable_node *node)
+{
+	lockdep_assert_held(&ksm_scan_mutex);
+	if (node->entry.kind == KSM_DUP)
+		return node->entry.chain->entry.crowded;
+	return node->entry.crowded;
+}
+
+/**
+ * ksm_stable_list - have an entry be found by the filter, if it can be
+ * @entry: the entry
+ *
+ * Context: scan mutex.
+ */
+void ksm_stable_list(struct ksm_entry *entry)
+{
+	ksm_filter_add_entry(entry);
+}
+
+/* Is what the filter does not find in no tree? */
+static bool all_are_listed(void)
+{
+	return ksm_filter_entries() == nr_entries;
+}
+
+static void link_entry(struct ksm_entry *entry, struct rb_node *parent,
+		       struct rb_node **link)
+{
+	rb_link_node(&entry->rb, parent, link);
+	rb_insert_color(&entry->rb, &roots[entry->nid]);
+	nr_entries++;
+	ksm_stable_list(entry);
+}
+
+static void unlink_entry(struct ksm_entry *entry)
+{
+	ksm_filter_drop_entry(entry);
+	nr_entries--;
+	rb_erase(&entry->rb, &roots[entry->nid]);
+}
+
+/* Have an entry take the place of another, with the same contents */
+static void replace_entry(struct ksm_entry *old, struct ksm_entry *new)
+{
+	new->nid = old->nid;
+	new->crowded = old->crowded;
+	rb_replace_node(&old->rb, &new->rb, &roots[old->nid]);
+	ksm_filter_entry_moved(old, new);
+}
+
 /*
  * Search for contents.  @parent and @link are left at the place where they
  * would be inserted; on KSM_FOUND, STALE and RETRY *entry is the entry met.
+ * @crowd: mark those that have the digest, but not the contents.
  */
 static enum ksm_found search(int nid, u64 digest, ksm_compare_fn compare,
-			     void *arg, struct rb_node **parent,
+			     void *arg, bool *crowd, struct rb_node **parent,
 			     struct rb_node ***link, struct ksm_entry **entry)
 {
 	*link = &roots[nid].rb_node;
@@ -136,8 +195,27 @@ static enum ksm_found search(int nid, u64 digest, ksm_compare_fn compare,
 		case KSM_BUSY:
 			return KSM_RETRY;
 		}
+		if (crowd && digest == (*entry)->digest) {
+			(*entry)->crowded = true;
+			*crowd = true;
+		}
 	}
 	return KSM_ABSENT;
+}
+
+/* For an entry that is the only one with its digest */
+static enum ksm_found found_by(enum ksm_order order)
+{
+	switch (order) {
+	case KSM_SAME:
+		return KSM_FOUND;
+	case KSM_GONE:
+		return KSM_STALE;
+	case KSM_BUSY:
+		return KSM_RETRY;
+	default:
+		return KSM_ABSENT;
+	}
 }
 
 /**
@@ -159,7 +237,14 @@ enum ksm_found ksm_stable_find(int nid, u64 digest, ksm_compare_fn compare,
 	enum ksm_found found;
 
 	lockdep_assert_held(&ksm_scan_mutex);
-	found = search(nid, digest, compare, arg, &parent, &link, &entry);
+	entry = ksm_filter_find_entry(digest, nid);
+	if (!entry && all_are_listed())
+		return KSM_ABSENT;
+	if (entry && !entry->crowded)
+		found = found_by(compare(entry_sample(entry), arg));
+	else
+		found = search(nid, digest, compare, arg, NULL, &parent, &link,
+			       &entry);
 	if (found == KSM_ABSENT)
 		return found;
 	*node = entry_sample(entry);
@@ -186,10 +271,9 @@ static void chain_begin(struct ksm_chain *chain, struct ksm_entry *single)
 {
 	chain->entry.kind = KSM_CHAIN;
 	chain->entry.digest = single->digest;
-	chain->entry.nid = single->nid;
 	chain->pruned = jiffies;
 	INIT_LIST_HEAD(&chain->dups);
-	rb_replace_node(&single->rb, &chain->entry.rb, &roots[single->nid]);
+	replace_entry(single, &chain->entry);
 	ksm_count_chain(1);
 	chain_add(chain, ksm_entry_node(single));
 }
@@ -218,18 +302,19 @@ enum ksm_found ksm_stable_insert(struct ksm_stable_node *node, int nid,
 	struct rb_node **link, *parent;
 	struct ksm_entry *entry;
 	enum ksm_found found;
+	bool crowded = false;
 
 	lockdep_assert_held(&ksm_scan_mutex);
-	found = search(nid, node->entry.digest, compare, arg, &parent, &link,
-		       &entry);
+	found = search(nid, node->entry.digest, compare, arg, &crowded,
+		       &parent, &link, &entry);
 	switch (found) {
 	case KSM_ABSENT:
 		if (node->entry.nid != NUMA_NO_NODE)
 			ksm_stable_erase(node);
 		node->entry.kind = KSM_SINGLE;
 		node->entry.nid = nid;
-		rb_link_node(&node->entry.rb, parent, link);
-		rb_insert_color(&node->entry.rb, &roots[nid]);
+		node->entry.crowded = crowded;
+		link_entry(&node->entry, parent, link);
 		return KSM_FOUND;
 	case KSM_FOUND:
 		if (node->entry.nid != NUMA_NO_NODE)
@@ -263,19 +348,18 @@ static void chain_end(struct ksm_chain *chain)
  */
 void ksm_stable_erase(struct ksm_stable_node *node)
 {
-	struct rb_root *root = &roots[node->entry.nid];
 	struct ksm_chain *chain;
 
 	lockdep_assert_held(&ksm_scan_mutex);
 	if (node->entry.kind == KSM_SINGLE) {
-		rb_erase(&node->entry.rb, root);
+		unlink_entry(&node->entry);
 		return;
 	}
 	chain = node->entry.chain;
 	list_del(&node->entry.dup);
 	ksm_count_dup(-1);
 	if (--chain->entry.count == 0) {
-		rb_erase(&chain->entry.rb, root);
+		unlink_entry(&chain->entry);
 		chain_end(chain);
 	}
 }
@@ -316,8 +400,7 @@ void ksm_chain_tidy(struct ksm_chain *chain)
 	list_del(&node->entry.dup);
 	ksm_count_dup(-1);
 	node->entry.kind = KSM_SINGLE;
-	rb_replace_node(&chain->entry.rb, &node->entry.rb,
-			&roots[node->entry.nid]);
+	replace_entry(&chain->entry, &node->entry);
 	chain_end(chain);
 }
 
@@ -370,8 +453,13 @@ struct ksm_entry *ksm_stable_next(struct ksm_entry *entry)
  */
 bool ksm_stable_has_digest(int nid, u64 digest)
 {
-	struct ksm_entry *entry = ksm_stable_from(nid, digest);
+	struct ksm_entry *entry;
 
+	if (ksm_filter_find_entry(digest, nid))
+		return true;
+	if (all_are_listed())
+		return false;
+	entry = ksm_stable_from(nid, digest);
 	return entry && entry->digest == digest;
 }
 

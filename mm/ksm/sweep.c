@@ -11,6 +11,8 @@
 #include <linux/jiffies.h>
 #include "internal.h"
 
+#define SWEEP_PARTS	16
+
 /*
  * Move a node to the tree that its page belongs to.  Left where it is if that
  * fails: it is found there by the next sweep, and not used meanwhile, since
@@ -87,6 +89,7 @@ static unsigned int sweep_entry(struct ksm_entry *entry)
 	unsigned int count;
 	bool due;
 
+	ksm_stable_list(entry);
 	if (entry->kind != KSM_CHAIN) {
 		sweep_node(ksm_entry_node(entry));
 		return 1;
@@ -107,9 +110,51 @@ static unsigned int sweep_entry(struct ksm_entry *entry)
 	return count;
 }
 
+/* Must all nodes be looked at, and not just those whose turn it is? */
+static bool all_are_due(void)
+{
+	static unsigned long last;	/* S: in jiffies */
+	unsigned int wait = READ_ONCE(ksm_knobs.prune_millisecs);
+	bool chains_are_due = ksm_stats.chains &&
+			time_after_eq(jiffies, last + msecs_to_jiffies(wait));
+
+	/* The filter asks but once */
+	if (!ksm_filter_renewed() && !chains_are_due &&
+	    ksm_knobs.merge_across_nodes && ksm_stats.nodes == ksm_stats.shared)
+		return false;
+	last = jiffies;
+	return true;
+}
+
+/**
+ * ksm_sweep_begin - begin the sweep of a pass
+ * @pos: where the sweep is
+ *
+ * A node that lists nobody any more may be stale; one that does is mostly not,
+ * and if it is, that is seen where its mappers are visited, or where the node
+ * is found.  So if there are none of the former, a pass sweeps only a part of
+ * the digests.
+ *
+ * Context: scan mutex.
+ */
+void ksm_sweep_begin(struct ksm_sweep_pos *pos)
+{
+	static unsigned int part;	/* S */
+	const u64 width = BIT_ULL(KSM_DIGEST_BITS) / SWEEP_PARTS;
+
+	lockdep_assert_held(&ksm_scan_mutex);
+	memset(pos, 0, sizeof(*pos));
+	if (all_are_due())
+		return;
+	pos->from = part * width;
+	pos->to = pos->from + width;
+	pos->digest = pos->from;
+	part = (part + 1) % SWEEP_PARTS;
+}
+
 /**
  * ksm_sweep - look at some stable nodes
- * @pos: where to go on; zeroed for the first call
+ * @pos: where to go on; zeroed, or from ksm_sweep_begin(), for the first call
  * @most: about how many nodes to look at
  *
  * All entries of one digest are done in one go, as the digest is what @pos
@@ -123,11 +168,11 @@ bool ksm_sweep(struct ksm_sweep_pos *pos, unsigned int most)
 	unsigned int done = 0;
 
 	lockdep_assert_held(&ksm_scan_mutex);
-	for (; pos->nid < nr_node_ids; pos->nid++, pos->digest = 0) {
+	for (; pos->nid < nr_node_ids; pos->nid++, pos->digest = pos->from) {
 		struct ksm_entry *entry;
 
 		entry = ksm_stable_from(pos->nid, pos->digest);
-		while (entry) {
+		while (entry && (!pos->to || entry->digest < pos->to)) {
 			struct ksm_entry *next = ksm_stable_next(entry);
 			u64 digest = entry->digest;
 

@@ -84,30 +84,18 @@ static void word_leads_to_item(struct kunit *test)
 	item = ksm_item_alloc(owner, 0x7000, GFP_KERNEL);
 	KUNIT_EXPECT_NOT_NULL(test, item);
 	if (item) {
-		rec = ksm_rec_listed(KSM_CANDIDATE, item);
+		rec = ksm_rec_listed(KSM_CANDIDATE, item, 0);
 		KUNIT_EXPECT_EQ(test, ksm_rec_state(rec), KSM_CANDIDATE);
 		KUNIT_EXPECT_TRUE(test, ksm_rec_has_item(rec));
 		KUNIT_EXPECT_PTR_EQ(test, ksm_rec_item(rec), item);
 
-		rec = ksm_rec_listed(KSM_MERGED, item);
+		rec = ksm_rec_listed(KSM_MERGED, item, 0);
 		KUNIT_EXPECT_EQ(test, ksm_rec_state(rec), KSM_MERGED);
 		KUNIT_EXPECT_TRUE(test, ksm_rec_has_item(rec));
 		KUNIT_EXPECT_PTR_EQ(test, ksm_rec_item(rec), item);
 		ksm_item_free(item);
 	}
 	ksm_scan_unlock();
-}
-
-static void frame_tag_never_zero(struct kunit *test)
-{
-	unsigned long pfn;
-
-	for (pfn = 0; pfn < 1UL << 20 && !ksm_kunit_failed(test); pfn++) {
-		if (!ksm_frame_tag(pfn))
-			KUNIT_FAIL(test, "tag of frame %lu is 0", pfn);
-	}
-	KUNIT_EXPECT_NE(test, ksm_frame_tag(ULONG_MAX), 0);
-	KUNIT_EXPECT_EQ(test, ksm_frame_tag(4711), ksm_frame_tag(4711));
 }
 
 /*
@@ -493,7 +481,6 @@ static struct kunit_case record_cases[] = {
 	KUNIT_CASE(word_round_trip),
 	KUNIT_CASE(word_age_saturates),
 	KUNIT_CASE(word_leads_to_item),
-	KUNIT_CASE(frame_tag_never_zero),
 	KUNIT_CASE(frame_tag_tells_neighbours_apart),
 	KUNIT_CASE(blocks_random),
 	KUNIT_CASE(block_grows),

@@ -150,7 +150,7 @@ static void candidates_keep_their_digests(struct kunit *test)
 
 		item = ksm_item_alloc(owner, i * PAGE_SIZE, GFP_KERNEL);
 		if (!item || !put_record(owner, i * PAGE_SIZE,
-					 ksm_rec_listed(KSM_CANDIDATE, item))) {
+					 ksm_rec_listed(KSM_CANDIDATE, item, 0))) {
 			KUNIT_FAIL(test, "no memory");
 			break;
 		}
@@ -224,7 +224,7 @@ static bool list_item(struct merged *merged, unsigned long addr)
 						    GFP_KERNEL);
 
 	if (!item || !put_record(merged->owner, addr,
-				 ksm_rec_listed(KSM_MERGED, item)))
+				 ksm_rec_listed(KSM_MERGED, item, 0)))
 		return false;
 	folio_lock(folio);
 	ksm_item_list(item, merged->node, merged->anon_vma, addr / PAGE_SIZE);

@@ -453,13 +453,13 @@ static void chain_lifecycle(struct kunit *test)
 	before = ksm_stats;
 	if (!make_nodes(test, node, 1, contents, strong_digest))
 		goto out;
-	KUNIT_EXPECT_EQ(test, node[0]->entry.kind, KSM_SINGLE);
+	KUNIT_EXPECT_EQ(test, (int)node[0]->entry.kind, KSM_SINGLE);
 	KUNIT_EXPECT_EQ(test, ksm_stats.chains, before.chains);
 	if (!make_nodes(test, node + 1, 2, contents, strong_digest))
 		goto out;
 
 	entry = ksm_stable_from(0, strong_digest(7));
-	KUNIT_EXPECT_EQ(test, entry->kind, KSM_CHAIN);
+	KUNIT_EXPECT_EQ(test, (int)entry->kind, KSM_CHAIN);
 	KUNIT_EXPECT_EQ(test, entry->count, 3);
 	KUNIT_EXPECT_NULL(test, ksm_stable_next(entry));
 	KUNIT_EXPECT_EQ(test, ksm_stats.chains, before.chains + 1);
@@ -474,7 +474,7 @@ static void chain_lifecycle(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, ksm_stats.chains, before.chains + 1);
 	ksm_chain_tidy(chain);
 	KUNIT_EXPECT_PTR_EQ(test, ksm_stable_from(0, 0), &node[2]->entry);
-	KUNIT_EXPECT_EQ(test, node[2]->entry.kind, KSM_SINGLE);
+	KUNIT_EXPECT_EQ(test, (int)node[2]->entry.kind, KSM_SINGLE);
 	KUNIT_EXPECT_EQ(test, ksm_stats.chains, before.chains);
 	KUNIT_EXPECT_EQ(test, ksm_stats.dups, before.dups);
 
@@ -559,7 +559,7 @@ static void stale_is_reported(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, insert(one_more, 0, &probe, &found),
 				KSM_STALE);
 		KUNIT_EXPECT_PTR_EQ(test, found, node[1]);
-		KUNIT_EXPECT_EQ(test, one_more->entry.nid, NUMA_NO_NODE);
+		KUNIT_EXPECT_EQ(test, (int)one_more->entry.nid, NUMA_NO_NODE);
 		ksm_stable_node_free(one_more);
 	}
 	KUNIT_EXPECT_EQ(test, 0, memcmp(&before, &ksm_stats, sizeof(before)));
@@ -713,18 +713,18 @@ static void node_changes_trees(struct kunit *test)
 	if (!make_nodes(test, node, 3, contents, two_digests))
 		goto out;
 	KUNIT_EXPECT_EQ(test, put(node[0], 1), KSM_FOUND);
-	KUNIT_EXPECT_EQ(test, node[0]->entry.nid, 1);
-	KUNIT_EXPECT_EQ(test, node[0]->entry.kind, KSM_SINGLE);
+	KUNIT_EXPECT_EQ(test, (int)node[0]->entry.nid, 1);
+	KUNIT_EXPECT_EQ(test, (int)node[0]->entry.kind, KSM_SINGLE);
 	KUNIT_EXPECT_PTR_EQ(test, ksm_stable_from(1, 0), &node[0]->entry);
 	KUNIT_EXPECT_NULL(test, ksm_stable_next(&node[0]->entry));
 	/* The chain stays, for the one that is left, until it is tidied */
-	KUNIT_EXPECT_EQ(test, node[1]->entry.kind, KSM_DUP);
+	KUNIT_EXPECT_EQ(test, (int)node[1]->entry.kind, KSM_DUP);
 	KUNIT_EXPECT_EQ(test, node[1]->entry.chain->entry.count, 1);
 
 	KUNIT_EXPECT_EQ(test, put(node[1], 1), KSM_FOUND);
 	KUNIT_EXPECT_FALSE(test, ksm_stable_has_digest(0, two_digests(9)));
 	KUNIT_EXPECT_PTR_EQ(test, ksm_stable_from(0, 0), &node[2]->entry);
-	KUNIT_EXPECT_EQ(test, node[0]->entry.kind, KSM_DUP);
+	KUNIT_EXPECT_EQ(test, (int)node[0]->entry.kind, KSM_DUP);
 	KUNIT_EXPECT_PTR_EQ(test, node[0]->entry.chain, node[1]->entry.chain);
 	KUNIT_EXPECT_EQ(test, ksm_stats.chains, before.chains + 1);
 

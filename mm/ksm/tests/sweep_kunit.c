@@ -148,7 +148,7 @@ static void lone_dup_becomes_single(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, ksm_stats.chains, field->before.chains);
 	KUNIT_EXPECT_EQ(test, ksm_stats.dups, field->before.dups);
 	KUNIT_EXPECT_EQ(test, ksm_stats.nodes - field->before.nodes, 1);
-	KUNIT_EXPECT_EQ(test, field->node[1]->entry.kind, KSM_SINGLE);
+	KUNIT_EXPECT_EQ(test, (int)field->node[1]->entry.kind, KSM_SINGLE);
 	KUNIT_EXPECT_PTR_EQ(test, ksm_stable_from(0, 0),
 			    &field->node[1]->entry);
 	field_end(test, field);
@@ -177,7 +177,7 @@ static void tidy_among_equal_digests(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, ksm_stats.chains, field->before.chains);
 	for (entry = ksm_stable_from(0, 0); entry;
 	     entry = ksm_stable_next(entry)) {
-		KUNIT_EXPECT_EQ(test, entry->kind, KSM_SINGLE);
+		KUNIT_EXPECT_EQ(test, (int)entry->kind, KSM_SINGLE);
 		KUNIT_EXPECT_PTR_EQ(test, ksm_entry_node(entry),
 				    field->node[2 * count + 1]);
 		if (++count > 4)
@@ -209,7 +209,7 @@ static void node_follows_its_page(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, ksm_stable_has_digest(1, 1));
 	KUNIT_EXPECT_TRUE(test, ksm_stable_has_digest(1, 2));
 	for (i = 0; i < 3; i++)
-		KUNIT_EXPECT_EQ(test, field->node[i]->entry.nid, 1);
+		KUNIT_EXPECT_EQ(test, (int)field->node[i]->entry.nid, 1);
 
 	ksm_knobs.merge_across_nodes = true;
 	sweep_all(UINT_MAX);

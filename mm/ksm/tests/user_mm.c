@@ -436,9 +436,14 @@ void ksm_kunit_expect_pages(struct kunit *test, unsigned long shared,
 /**
  * ksm_kunit_expect_nothing - expect that KSM remembers nothing of anything
  * @test: the test
+ *
+ * Takes the scan mutex, as ksmd does at the begin of each batch.
  */
 void ksm_kunit_expect_nothing(struct kunit *test)
 {
+	ksm_scan_lock();
+	ksm_reap(UINT_MAX);
+	ksm_scan_unlock();
 	KUNIT_EXPECT_EQ(test, ksm_stats.records, 0);
 	KUNIT_EXPECT_EQ(test, ksm_stats.unshared, 0);
 	KUNIT_EXPECT_EQ(test, ksm_stats.shared, 0);
