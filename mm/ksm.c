@@ -51,6 +51,7 @@
 #define CREATE_TRACE_POINTS
 #include <trace/events/ksm.h>
 
+#define SLICE_WORK	(200 * KSM_WORK_READ)	/* in one hold of an mmap_lock */
 #define SLICE_NODES	256	/* stable nodes looked at between two breaths */
 #define SLICE_RECORDS	512	/* records dropped, likewise */
 #define SLICE_DEAD	16	/* exited mms visited in a batch */
@@ -216,14 +217,20 @@ static unsigned int batch_work(void)
 static unsigned int scan_mm(struct ksm_mm *owner, unsigned int budget)
 {
 	unsigned int work = KSM_WORK_LOOK;
+	struct ksm_timer lock, timer;
 	enum ksm_step step;
+	u64 locked;
 
 	if (!ksm_mm_begin(owner)) {
 		ksm_registry_leave(KSM_CURSOR_SCAN);
 		return work;
 	}
+	budget = min(budget, SLICE_WORK);
+	lock = ksm_cost_begin();
 	do {
+		timer = ksm_cost_begin();
 		step = ksm_scan_step(owner, &place.addr, budget, &batch);
+		ksm_cost_end(timer, KSM_RUNG_WALK, batch.passed);
 		if (step == KSM_STEP_BATCH)
 			ksm_climb_batch(&batch);
 		ksm_count_work(hweight64(batch.read), batch.skipped);
@@ -233,10 +240,12 @@ static unsigned int scan_mm(struct ksm_mm *owner, unsigned int budget)
 
 	if (step == KSM_STEP_END && !ksm_scan_mergeable(owner->slot.mm))
 		ksm_registry_retire(owner);
+	locked = ksm_cost_locked(lock);
 	ksm_mm_end(owner);
 
 	if (ksm_climb_pending())
 		ksm_climb_finish(owner);
+	ksm_cost_report(owner->slot.mm, locked);
 	if (step == KSM_STEP_HOLE)
 		enter_hole(batch.hole, /* last = */ false);
 	else if (step == KSM_STEP_END)

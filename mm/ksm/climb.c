@@ -233,7 +233,8 @@ static void finish_op(struct ksm_mm *owner, unsigned int i)
 static void flush_ops(struct ksm_mm *owner, struct vm_area_struct *vma)
 {
 	bool notify = mm_has_notifiers(owner->slot.mm);
-	unsigned int from, to, i;
+	struct ksm_timer timer = ksm_cost_begin();
+	unsigned int from, to, i, nr = nr_ops;
 
 	for (from = 0; from < nr_ops; from = to) {
 		for (to = from + 1; to < nr_ops; to++) {
@@ -246,6 +247,7 @@ static void flush_ops(struct ksm_mm *owner, struct vm_area_struct *vma)
 	for (i = 0; i < nr_ops; i++)
 		finish_op(owner, i);
 	nr_ops = 0;
+	ksm_cost_end(timer, KSM_RUNG_MERGE, nr);
 }
 
 /* Get a node's page, locked, for one more op */
@@ -765,6 +767,7 @@ static void give_up(struct ksm_batch *batch, u64 pages)
 void ksm_climb_batch(struct ksm_batch *batch)
 {
 	struct ksm_mm *owner = batch->owner;
+	struct ksm_timer timer;
 	struct ksm_block *block;
 	u64 left;
 
@@ -772,8 +775,11 @@ void ksm_climb_batch(struct ksm_batch *batch)
 	for (left = batch->gone; left; left &= left - 1)
 		ksm_record_drop(owner, block, __ffs64(left), KSM_LOCK_TRY);
 
-	if (batch->still && !WARN_ON_ONCE(!block))
+	if (batch->still && !WARN_ON_ONCE(!block)) {
+		timer = ksm_cost_begin();
 		climb_still(batch, block);
+		ksm_cost_end(timer, KSM_RUNG_FILTER, hweight64(batch->still));
+	}
 	left = batch->read | batch->adopt;
 	if (left) {
 		block = ksm_block_reserve(owner, batch->base, left, GFP_LOCKED);
@@ -786,8 +792,10 @@ void ksm_climb_batch(struct ksm_batch *batch)
 		adopt(batch, block, __ffs64(left));
 		release(batch, __ffs64(left));
 	}
+	timer = ksm_cost_begin();
 	for (left = batch->read; left; left &= left - 1)
 		climb_page(batch, block, __ffs64(left));
+	ksm_cost_end(timer, KSM_RUNG_READ, hweight64(batch->read));
 	flush_ops(owner, batch->vma);
 	if (block && !block->present)
 		ksm_block_free(owner, block);
@@ -1126,7 +1134,8 @@ static void unshare_lone(struct ksm_mm *owner, unsigned long addr)
  */
 void ksm_climb_finish(struct ksm_mm *owner)
 {
-	unsigned int i;
+	struct ksm_timer timer = ksm_cost_begin();
+	unsigned int i, nr = nr_aside;
 
 	finishing = true;
 	for (i = 0; i < nr_aside; i++) {
@@ -1149,4 +1158,5 @@ void ksm_climb_finish(struct ksm_mm *owner)
 	}
 	nr_aside = 0;
 	finishing = false;
+	ksm_cost_end(timer, KSM_RUNG_MERGE, nr);
 }

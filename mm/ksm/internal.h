@@ -9,7 +9,7 @@
  *   walk    unmerge.c climb.c scan.c registry.c
  *   page    sweep.c sharing.c merge.c unshare.c identity.c
  *   index   record.c filter.c stable_tree.c unstable_tree.c
- *   sums    digest.c pace.c stats.c
+ *   sums    digest.c pace.c stats.c cost.c
  *
  * Lock legend.  Each field of a shared structure carries the letters of the
  * rule that protects it:
@@ -519,6 +519,42 @@ void ksm_count_pass(void);
 void ksm_count_reset_passes(void);
 long ksm_stat_volatile(void);
 long ksm_stat_profit(void);
+
+/* ------------------------------------------------------------------ */
+/* cost.c                                                              */
+/* ------------------------------------------------------------------ */
+
+/**
+ * enum ksm_rung - what time is spent on
+ * @KSM_RUNG_WALK: rung 0, walking page tables
+ * @KSM_RUNG_FILTER: rung 2, for pages that need not be read
+ * @KSM_RUNG_READ: rungs 1 to 3, for pages that are read
+ * @KSM_RUNG_MERGE: rung 4, and all that pairs of pages take
+ * @KSM_NR_RUNGS: how many these are
+ */
+enum ksm_rung {
+	KSM_RUNG_WALK,
+	KSM_RUNG_FILTER,
+	KSM_RUNG_READ,
+	KSM_RUNG_MERGE,
+	KSM_NR_RUNGS,
+};
+
+/**
+ * struct ksm_timer - a measurement
+ * @since: when it began; 0 if nobody wants to know
+ * @total: what had been put down until then
+ */
+struct ksm_timer {
+	u64	since;
+	u64	total;
+};
+
+struct ksm_timer ksm_cost_begin(void);
+void ksm_cost_end(struct ksm_timer timer, enum ksm_rung rung,
+		  unsigned int count);
+u64 ksm_cost_locked(struct ksm_timer timer);
+void ksm_cost_report(struct mm_struct *mm, u64 locked);
 
 /* ------------------------------------------------------------------ */
 /* record.c                                                            */

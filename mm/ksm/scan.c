@@ -64,7 +64,8 @@ static unsigned int pass;				/* S: counts them */
  * @smart: pages may be passed over
  * @trusted: the dirty bit tells of each store to this mm
  * @block: the block of the pages looked at, or NULL
- * @ahead: the block after that, or a later one if that is none; NULL if unknown
+ * @ahead: the first block that is not before these pages, or NULL
+ * @ahead_known: @ahead is valid
  * @clean_from: begin of what is to be flushed, if less than @clean_to
  * @clean_to: end of it
  */
@@ -77,6 +78,7 @@ struct scan_walk {
 	bool			trusted;
 	struct ksm_block	*block;
 	struct ksm_block	*ahead;
+	bool			ahead_known;
 	unsigned long		clean_from;
 	unsigned long		clean_to;
 };
@@ -390,10 +392,11 @@ static void enter_block(struct scan_walk *walk, unsigned long addr)
 	walk->batch->base = base;
 	if (ahead && ahead->base < base)
 		ahead = ksm_block_next(ahead);
-	if (!ahead || ahead->base < base || walk->block == ahead)
+	if (!walk->ahead_known || (ahead && ahead->base < base))
 		ahead = ksm_block_from(walk->batch->owner, addr);
 	walk->block = ahead && ahead->base == base ? ahead : NULL;
 	walk->ahead = ahead;
+	walk->ahead_known = true;
 }
 
 static bool has_work(const struct ksm_batch *batch)
@@ -416,15 +419,17 @@ static bool look_at_table(struct scan_walk *walk, struct vm_area_struct *vma,
 	while (addr < end && !stop) {
 		unsigned long next = min((addr & KSM_BLOCK_MASK) +
 					 KSM_BLOCK_SIZE, end);
+		bool known;
 
 		enter_block(walk, addr);
+		known = walk->block;
 		walk->batch->passed += (next - addr) / PAGE_SIZE;
 		for (; addr < next; addr += PAGE_SIZE, pte++) {
 			pte_t cur = ptep_get(pte);
 
 			if (!pte_none(cur))
 				look_at_pte(walk, vma, addr, pte, cur);
-			else if (walk->block)
+			else if (known)
 				note_gone(walk, addr);
 		}
 		stop = stop_after(walk, next);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * The nine tracepoints of KSM.  Names, fields and formats are an interface:
- * tools read them.  When each is emitted is told in
+ * The tracepoints of KSM.  Names, fields and formats are an interface: tools
+ * read them.  When each is emitted is told in
  * Documentation/admin-guide/mm/ksm.rst.
  */
 #undef TRACE_SYSTEM
@@ -190,6 +190,50 @@ TRACE_EVENT(ksm_advisor,
 	TP_printk("ksm scan time %lld pages_to_scan %lu cpu percent %u",
 		  __entry->scan_time, __entry->pages_to_scan,
 		  __entry->cpu_percent)
+);
+
+/*
+ * ksmd let go of an mm: how many pages were looked at, looked up in the filter
+ * without being read, read, and brought to a merge; what each of that took; and
+ * how long mmap_lock was held for it
+ */
+TRACE_EVENT(ksm_batch,
+
+	TP_PROTO(void *mm, const u32 *pages, const u64 *nsecs, u64 locked_ns),
+
+	TP_ARGS(mm, pages, nsecs, locked_ns),
+
+	TP_STRUCT__entry(
+		__field(void *,	mm)
+		__field(u32,	looked)
+		__field(u32,	filtered)
+		__field(u32,	read)
+		__field(u32,	climbed)
+		__field(u64,	look_ns)
+		__field(u64,	filter_ns)
+		__field(u64,	read_ns)
+		__field(u64,	merge_ns)
+		__field(u64,	locked_ns)
+	),
+
+	TP_fast_assign(
+		__entry->mm		= mm;
+		__entry->looked		= pages[0];
+		__entry->filtered	= pages[1];
+		__entry->read		= pages[2];
+		__entry->climbed	= pages[3];
+		__entry->look_ns	= nsecs[0];
+		__entry->filter_ns	= nsecs[1];
+		__entry->read_ns	= nsecs[2];
+		__entry->merge_ns	= nsecs[3];
+		__entry->locked_ns	= locked_ns;
+	),
+
+	TP_printk("mm %p looked %u in %llu ns filtered %u in %llu ns read %u in %llu ns merging %u in %llu ns locked %llu ns",
+		  __entry->mm, __entry->looked, __entry->look_ns,
+		  __entry->filtered, __entry->filter_ns, __entry->read,
+		  __entry->read_ns, __entry->climbed, __entry->merge_ns,
+		  __entry->locked_ns)
 );
 
 #endif /* _TRACE_KSM_H */
