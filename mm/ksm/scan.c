@@ -15,8 +15,11 @@
  *    dirty TLB entry would not set the bit, and reclaim, which trusts a clean
  *    PTE not to be written through, would lose that store.  The invariant is:
  *    a PTE seen clean under its lock has no dirty TLB entry.
- *  - A mapping that is cleaned once for all that it covers: a PMD is not
- *    cleaned here at all.
+ *  - A mapping that is cleaned once for all that it covers: a PMD is cleaned
+ *    where a pass first meets it, before the first of its pages is read, and
+ *    not again in that pass.  If it was dirty, any of its pages may have been
+ *    written to: all are read.  Until a later reading finds it clean, none is
+ *    watched, so that one busy page does not have the others read for ever.
  *
  * So a page that was read while its PTE was clean is watched: as long as the PTE
  * is clean and maps the same frame, the digest stands, and a page that keeps
@@ -158,6 +161,7 @@ enum verdict {
  * @dirty: written to since the entry was cleaned
  * @writable: may be written to
  * @huge: the entry is a PMD
+ * @watchable: its dirty bit can be relied on
  */
 struct sight {
 	unsigned long	addr;
@@ -165,16 +169,23 @@ struct sight {
 	bool		dirty;
 	bool		writable;
 	bool		huge;
+	bool		watchable;
 };
 
-/* Is what the record says of the page still so, as far as the PTE tells? */
-static bool unwritten(struct scan_walk *walk, const struct sight *sight,
-		      bool watched)
+/*
+ * May a page that was found unchanged at the last @streak looks be passed over?
+ * One that is not watched, but can be, is read, to begin with that; but a part
+ * of a huge page only when it is due.
+ */
+static enum verdict judge_unchanged(const struct sight *sight, bool watched,
+				    unsigned int streak)
 {
-	/* An unwatched page that can be watched is read, to begin with that */
-	if (!walk->trusted || sight->huge)
-		return !watched;
-	return watched && !sight->dirty;
+	if (watched && (!sight->watchable || sight->dirty))
+		return READ_NOW;
+	if (!watched && sight->watchable && !sight->huge)
+		return READ_NOW;
+	return reread_is_due(sight->addr, watched, streak) ? READ_NOW :
+							     PASS_OVER;
 }
 
 static enum verdict judge_plain(struct scan_walk *walk,
@@ -182,30 +193,29 @@ static enum verdict judge_plain(struct scan_walk *walk,
 {
 	bool watched = ksm_rec_watched(rec);
 	unsigned int age = ksm_rec_age(rec);
-	bool watchable = walk->trusted && !sight->huge;
+	enum verdict verdict;
 
 	if (ksm_rec_tag(rec) != ksm_frame_tag(sight->pfn))
 		return READ_NOW;
 	switch (ksm_rec_state(rec)) {
 	case KSM_SETTLED:
-		if (!unwritten(walk, sight, watched) ||
-		    reread_is_due(sight->addr, watched, age))
-			return READ_NOW;
-		return ksm_filter_lists(walk->block, rec) ? PASS_OVER :
-							    KEEP_STILL;
+		verdict = judge_unchanged(sight, watched, age);
+		if (verdict == READ_NOW || ksm_filter_lists(walk->block, rec))
+			return verdict;
+		return KEEP_STILL;
 	case KSM_VOLATILE:
 		if (left_alone(sight->addr, age))
 			return PASS_OVER;
-		if (!watchable || !watched)
+		if (!sight->watchable || !watched)
 			return READ_NOW;
 		if (!sight->dirty)
 			return KEEP_STILL;
 		/* What was written may be what was there: have one more look */
-		return age ? WAIT : READ_NOW;
+		return age && !sight->huge ? WAIT : READ_NOW;
 	case KSM_RESTLESS:
 		if (left_alone(sight->addr, age))
 			return PASS_OVER;
-		if (!watchable)
+		if (!sight->watchable || sight->huge)
 			return READ_NOW;
 		return sight->dirty ? WAIT : READ_CALM;
 	default:
@@ -249,11 +259,9 @@ static enum verdict judge(struct scan_walk *walk, const struct sight *sight,
 							    READ_NOW;
 	case KSM_CANDIDATE:
 		item = ksm_rec_item(rec);
-		if (walk->smart && item->pfn == sight->pfn &&
-		    unwritten(walk, sight, item->watched) &&
-		    !reread_is_due(sight->addr, item->watched, item->streak))
-			return PASS_OVER;
-		return READ_NOW;
+		if (!walk->smart || item->pfn != sight->pfn)
+			return READ_NOW;
+		return judge_unchanged(sight, item->watched, item->streak);
 	default:
 		return walk->smart ? judge_plain(walk, sight, rec) : READ_NOW;
 	}
@@ -365,6 +373,7 @@ static void look_at_pte(struct scan_walk *walk, struct vm_area_struct *vma,
 			.pfn		= pte_pfn(cur),
 			.dirty		= pte_dirty(cur),
 			.writable	= pte_write(cur),
+			.watchable	= walk->trusted,
 		};
 		verdict = judge(walk, &sight, rec);
 		if (carry_out(walk, &sight, rec, verdict))
@@ -437,38 +446,94 @@ static bool look_at_table(struct scan_walk *walk, struct vm_area_struct *vma,
 	return stop;
 }
 
-/* A small page of a huge one */
-static void look_at_part(struct scan_walk *walk, pmd_t pmd, struct page *page,
-			 unsigned long addr)
+/* A small page of a huge one, of which @whole tells */
+static void look_at_part(struct scan_walk *walk, const struct sight *whole,
+			 struct page *page, unsigned long addr)
 {
 	unsigned int index = ksm_block_index(addr);
 	u64 rec = ksm_record_get(walk->block, index);
+	struct sight sight = *whole;
+
+	sight.addr = addr;
+	sight.pfn = page_to_pfn(page);
+	if (carry_out(walk, &sight, rec, judge(walk, &sight, rec)))
+		return;
+	want_read(walk, index, page);
+	if (sight.watchable && !sight.dirty)
+		walk->batch->watched |= BIT_ULL(index);
+}
+
+/*
+ * Was a huge page written to since the last pass?  Its PMD is cleaned for that,
+ * once in a pass; what was found is remembered for its other blocks.
+ */
+static bool huge_was_dirty(struct scan_walk *walk, struct vm_area_struct *vma,
+			   pmd_t *pmdp, unsigned long addr, struct folio *folio)
+{
+	static struct {
+		struct ksm_mm	*owner;
+		unsigned long	addr;
+		unsigned int	pass;
+		bool		dirty;
+	} last;				/* S */
+	pmd_t pmd;
+
+	addr &= HPAGE_PMD_MASK;
+	if (last.owner == walk->batch->owner && last.addr == addr &&
+	    last.pass == pass)
+		return last.dirty;
+	last.owner = walk->batch->owner;
+	last.addr = addr;
+	last.pass = pass;
+	last.dirty = pmd_dirty(*pmdp);
+	if (last.dirty) {
+		folio_mark_dirty(folio);
+		pmd = pmdp_invalidate(vma, addr, pmdp);	/* flushes the TLB */
+		set_pmd_at(vma->vm_mm, addr, pmdp, pmd_mkclean(pmd));
+	}
+	return last.dirty;
+}
+
+/*
+ * A split gives the PMD's dirty bit to the PTEs, by way of migration entries:
+ * where these have no room for it, PTEs would look clean that are not.
+ */
+static struct sight look_at_whole(struct scan_walk *walk,
+				  struct vm_area_struct *vma, pmd_t *pmdp,
+				  unsigned long addr, struct page *page)
+{
 	struct sight sight = {
-		.addr		= addr,
-		.pfn		= page_to_pfn(page),
-		.dirty		= pmd_dirty(pmd),
-		.writable	= pmd_write(pmd),
+		.writable	= pmd_write(*pmdp),
 		.huge		= true,
+		.dirty		= true,
+		.watchable	= walk->smart && walk->trusted &&
+				  migration_entry_supports_ad(),
 	};
 
-	if (!carry_out(walk, &sight, rec, judge(walk, &sight, rec)) &&
-	    PageAnon(page))
-		want_read(walk, index, page);
+	if (sight.watchable)
+		sight.dirty = huge_was_dirty(walk, vma, pmdp, addr,
+					     page_folio(page));
+	return sight;
 }
 
 static bool look_at_huge(struct scan_walk *walk, struct vm_area_struct *vma,
-			 pmd_t pmd, unsigned long addr, unsigned long end)
+			 pmd_t *pmdp, unsigned long addr, unsigned long end)
 {
 	struct page *page = NULL;
+	struct sight whole;
 	bool stop = false;
 
-	if (!pmd_present(pmd)) {
+	if (!pmd_present(*pmdp)) {
 		walk->seen = end;
 		return false;
 	}
-	page = vm_normal_page_pmd(vma, addr, pmd);
-	if (page)
+	page = vm_normal_page_pmd(vma, addr, *pmdp);
+	if (page && !PageAnon(page))
+		page = NULL;
+	if (page) {
 		page += (addr & ~HPAGE_PMD_MASK) / PAGE_SIZE;
+		whole = look_at_whole(walk, vma, pmdp, addr, page);
+	}
 	while (addr < end && !stop) {
 		unsigned long next = min((addr & KSM_BLOCK_MASK) +
 					 KSM_BLOCK_SIZE, end);
@@ -477,7 +542,7 @@ static bool look_at_huge(struct scan_walk *walk, struct vm_area_struct *vma,
 		walk->batch->passed += (next - addr) / PAGE_SIZE;
 		for (; addr < next; addr += PAGE_SIZE) {
 			if (page)
-				look_at_part(walk, pmd, page++, addr);
+				look_at_part(walk, &whole, page++, addr);
 			else
 				note_gone(walk, addr);
 		}
@@ -507,7 +572,7 @@ static int scan_pmd(pmd_t *pmd, unsigned long addr, unsigned long end,
 	ptl = pmd_trans_huge_lock(pmd, vma);
 	if (ptl) {
 		__acquire(ptl);		/* sparse is not told */
-		stop = look_at_huge(walk, vma, *pmd, addr, end);
+		stop = look_at_huge(walk, vma, pmd, addr, end);
 		spin_unlock(ptl);
 		return stop || ksm_mm_should_end(owner);
 	}

@@ -74,8 +74,9 @@ static void discard(struct ksm_stable_node *node)
  * @item: the item; in neither tree afterwards
  * @mode: KSM_LOCK_TRY or KSM_LOCK_WAIT
  *
- * A node that is left without items and without a page is freed.  One whose
- * page is still mapped, by a fork child not yet visited, is kept.
+ * A node that is left without items and without a page is freed, with
+ * KSM_LOCK_TRY.  One whose page is still mapped, by a fork child not yet
+ * visited, is kept.
  *
  * Context: scan mutex; mmap_lock only with KSM_LOCK_TRY.
  * Return: false if the page is locked by someone else; nothing changes then.
@@ -93,7 +94,8 @@ bool ksm_item_unlist(struct ksm_rmap_item *item, enum ksm_lock_mode mode)
 		return true;
 	case -ESTALE:
 		unlist(item);
-		if (!node->entry.count)
+		/* Who takes all apart drops the nodes at the end, in order */
+		if (!node->entry.count && mode == KSM_LOCK_TRY)
 			discard(node);
 		return true;
 	default:

@@ -321,14 +321,14 @@ int ksm_unmerge_all(void)
 	struct ksm_mm *owner;
 	int err = 0;
 
+	/* All at once is cheaper than page by page */
+	ksm_filter_renew();
 	ksm_registry_rewind(KSM_CURSOR_UNMERGE, /* ahead = */ true);
 	while (!err && (owner = ksm_registry_next(KSM_CURSOR_UNMERGE)))
 		err = unmerge_mm(owner);
 	ksm_registry_rewind(KSM_CURSOR_UNMERGE, /* ahead = */ false);
 	if (!err)
 		err = reap_all();
-	if (!ksm_stats.records)
-		ksm_filter_fit(0);
 	if (!err)
 		err = drop_all_nodes();
 	/* What is left is mapped by a process that exits: it goes with it */

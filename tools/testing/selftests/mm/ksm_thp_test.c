@@ -227,6 +227,38 @@ TEST_F_TIMEOUT(ksm_thp, unique_parts_are_not_split, 60)
 	EXPECT_EQ(0UL, ksm_count_bad(p, NR_SUB, SEED, 1));
 }
 
+/*
+ * A settled huge page is not split, and each of its parts read but once in 32
+ * passes; yet a store into any part is noticed, and that part meets its twin.
+ */
+TEST_F_TIMEOUT(ksm_thp, store_into_settled, 90)
+{
+	long long reads, passes;
+	char *p = self->p, *twin;
+
+	ASSERT_EQ(0, ksm_mergeable(p, NR_SUB));
+	twin = ksm_map_filled(1, SEED + 7777, 1);
+	ASSERT_NE(NULL, twin);
+	/* So many that even the last part is watched */
+	ASSERT_EQ(0, ksm_scan(40));
+	EXPECT_EQ(NR_SUB + 1, ksm_get("pages_unshared"));
+	reads = ksm_get("pages_scanned");
+	passes = ksm_get("full_scans");
+	ASSERT_EQ(0, ksm_scan(64));
+	reads = ksm_get("pages_scanned") - reads;
+	passes = ksm_get("full_scans") - passes;
+	EXPECT_LE(reads, (NR_SUB + 1) * (passes / 32 + 1));
+	EXPECT_TRUE(is_huge(p));
+
+	ksm_fill(sub(p, 300), SEED + 7777);
+	ASSERT_EQ(0, ksm_scan(3));
+	EXPECT_EQ(1, ksm_get("pages_sharing"));
+	EXPECT_TRUE(ksm_same_frame(sub(p, 300), twin));
+	ksm_fill(sub(p, 300), SEED + 300);
+	EXPECT_EQ(0UL, ksm_count_bad(p, NR_SUB, SEED, 1));
+	EXPECT_EQ(0UL, ksm_count_bad(twin, 1, SEED + 7777, 1));
+}
+
 /* One part has a twin elsewhere: it merges, the other 511 stay as they are. */
 TEST_F_TIMEOUT(ksm_thp, one_part_merges, 60)
 {
