@@ -944,14 +944,18 @@ TEST_F_TIMEOUT(abi, profit_less_registrations, 90)
 
 /* ---- tracepoints --------------------------------------------------------- */
 
-/* The nine events, and their fields in order with their sizes. */
+/*
+ * The nine events that any kernel with KSM has, and one of our own, with their
+ * fields in order and the sizes of these.
+ */
 static const struct event {
 	const char *name;
 	struct {
 		const char *name;
 		size_t size;
 		int sign;
-	} field[5];
+	} field[10];
+	bool ours;
 } events[] = {
 	{ "ksm_start_scan", { { "seq", 4, 1 }, { "rmap_entries", 4, 0 } } },
 	{ "ksm_stop_scan", { { "seq", 4, 1 }, { "rmap_entries", 4, 0 } } },
@@ -971,6 +975,11 @@ static const struct event {
 	{ "ksm_advisor",
 	  { { "scan_time", 8, 1 }, { "pages_to_scan", sizeof(long), 0 },
 	    { "cpu_percent", 4, 0 } } },
+	{ "ksm_batch",
+	  { { "mm", sizeof(void *), 0 }, { "looked", 4, 0 },
+	    { "filtered", 4, 0 }, { "read", 4, 0 }, { "climbed", 4, 0 },
+	    { "look_ns", 8, 0 }, { "filter_ns", 8, 0 }, { "read_ns", 8, 0 },
+	    { "merge_ns", 8, 0 }, { "locked_ns", 8, 0 } }, .ours = true },
 };
 
 FIXTURE(trace)
@@ -1057,6 +1066,8 @@ TEST_F(trace, fields)
 			 "/sys/kernel/tracing/events/ksm/%s/format",
 			 events[e].name);
 		f = fopen(path, "re");
+		if (!f && events[e].ours)
+			continue;
 		ASSERT_NE(NULL, f) {
 			TH_LOG("no event %s", events[e].name);
 		}
@@ -1096,6 +1107,36 @@ TEST_F(trace, fields)
 		if (i < ARRAY_SIZE(events[e].field))
 			EXPECT_EQ(NULL, events[e].field[i].name);
 	}
+}
+
+/* What a batch did, and that the clock is read for it. */
+TEST_F_TIMEOUT(trace, batch, 60)
+{
+	char *p;
+
+	if (access("/sys/kernel/tracing/events/ksm/ksm_batch", F_OK))
+		SKIP(return, "no such event in this kernel");
+	p = ksm_map_filled(NR_PAGES, 1, 0);
+	ASSERT_NE(NULL, p);
+	/* Pages are read, and merged, with time spent on each */
+	ASSERT_EQ(0, event_on(self->dir, "ksm_batch",
+			      "read > 0 && read_ns > 0 && look_ns > 0"));
+	ASSERT_EQ(0, ksm_scan(3));
+	EXPECT_GT(event_count(self->dir, "ksm_batch"), 0);
+	ASSERT_EQ(0, ksm_unshare_all());
+	ASSERT_EQ(0, event_put(self->dir, "ksm_batch", "filter",
+			       "climbed > 0 && merge_ns > 0 && locked_ns > 0"));
+	ASSERT_EQ(0, ksm_scan(3));
+	EXPECT_GT(event_count(self->dir, "ksm_batch"), 0);
+	/* Once merged, they are looked at, and no more than that */
+	ASSERT_EQ(0, event_put(self->dir, "ksm_batch", "filter",
+			       "read > 0 || climbed > 0"));
+	ASSERT_EQ(0, ksm_scan(3));
+	EXPECT_EQ(0, event_count(self->dir, "ksm_batch"));
+	ASSERT_EQ(0, event_put(self->dir, "ksm_batch", "filter", "looked > 0"));
+	ASSERT_EQ(0, ksm_scan(3));
+	EXPECT_GT(event_count(self->dir, "ksm_batch"), 0);
+	EXPECT_EQ(0UL, ksm_count_bad(p, NR_PAGES, 1, 0));
 }
 
 /* A pass begins and ends, once each. */
