@@ -186,14 +186,27 @@ static unsigned int ops_on(struct ksm_stable_node *node)
 	return count;
 }
 
-/* The digest misled us: look for a twin with all bytes in hand */
-static void set_aside_op(const struct ksm_merge_op *op)
+/* Make a place for a page to be set aside: they are kept by rising address */
+static struct climber *add_aside(unsigned long addr, u64 digest)
 {
-	aside[nr_aside++] = (struct climber) {
-		.addr	= op->addr,
-		.digest	= op->digest,
-		.page	= op->page,
-	};
+	unsigned int i = nr_aside++;
+
+	for (; i && aside[i - 1].addr > addr; i--)
+		aside[i] = aside[i - 1];
+	aside[i] = (struct climber) { .addr = addr, .digest = digest };
+	return &aside[i];
+}
+
+/* A page that would merge, but for something passing, is to be tried again */
+static void unsettle(struct ksm_mm *owner, unsigned long addr)
+{
+	u64 rec = get_record(owner, addr);
+
+	if (ksm_rec_state(rec) == KSM_SETTLED)
+		set_record(owner, addr,
+			   ksm_rec_plain(KSM_VOLATILE, 0, ksm_rec_watched(rec),
+					 ksm_rec_tag(rec),
+					 ksm_rec_digest(rec)));
 }
 
 /* Release what an op holds, and write down its outcome */
@@ -209,8 +222,9 @@ static void finish_op(struct ksm_mm *owner, unsigned int i)
 		folio_unlock(op->kfolio);
 	if (op->kfolio)
 		folio_put(op->kfolio);
+	/* If the digest misled us, look for a twin with all bytes in hand */
 	if (op->err == -EILSEQ && op->node && !finishing)
-		set_aside_op(op);
+		add_aside(op->addr, op->digest)->page = op->page;
 	else
 		put_page(op->page);
 
@@ -218,6 +232,7 @@ static void finish_op(struct ksm_mm *owner, unsigned int i)
 		may_want_drain = true;
 	if (op->err) {
 		ksm_item_free(op->item);
+		unsettle(owner, op->addr);
 	} else if (op->item) {
 		set_merged(op->item, READ_ONCE(op->node->pfn));
 	} else {
@@ -337,19 +352,14 @@ static void release(struct ksm_batch *batch, unsigned int index)
 static void set_aside(struct ksm_batch *batch, unsigned int index,
 		      unsigned long addr, u64 digest)
 {
-	struct climber *climber = &aside[nr_aside++];
+	struct page *page = batch->page[index];
+	struct climber *climber = add_aside(addr, digest);
 
-	climber->addr = addr;
-	climber->digest = digest;
-	climber->page = batch->page[index];
-	climber->hit = false;
-	climber->node = NULL;
-	climber->twin_owner = NULL;
 	/* A split wants no reference but its own: look it up again then */
-	if (PageCompound(climber->page)) {
+	if (PageCompound(page))
 		release(batch, index);
-		climber->page = NULL;
-	}
+	else
+		climber->page = page;
 }
 
 /* ------------------------------------------------------------------ */
@@ -358,12 +368,13 @@ static void set_aside(struct ksm_batch *batch, unsigned int index,
 
 static void insert_candidate(struct ksm_rmap_item *item,
 			     struct ksm_unstable_pos *pos, int nid,
-			     unsigned long pfn, bool watched, u64 digest)
+			     unsigned long pfn, bool watched,
+			     unsigned int streak, u64 digest)
 {
 	ksm_unstable_insert(item, pos, nid, digest);
 	item->pfn = pfn;
 	item->watched = watched;
-	item->streak = 0;
+	item->streak = streak;
 	set_record(item->owner, item->address,
 		   ksm_rec_listed(KSM_CANDIDATE, item, 0));
 }
@@ -388,7 +399,7 @@ static void settle(struct ksm_block *block, unsigned int index,
 	item = ksm_item_alloc(owner, block->base + index * PAGE_SIZE,
 			      GFP_LOCKED);
 	if (item)
-		insert_candidate(item, pos, nid, pfn, watched, digest);
+		insert_candidate(item, pos, nid, pfn, watched, age, digest);
 	else
 		ksm_record_set(block, index,
 			       ksm_rec_plain(KSM_VOLATILE, 0, watched,
@@ -424,14 +435,15 @@ static struct ksm_rmap_item *promote(struct ksm_block *block,
 				     unsigned int index, u64 digest, int nid,
 				     struct ksm_unstable_pos *pos)
 {
-	bool watched = ksm_rec_watched(ksm_record_get(block, index));
+	u64 rec = ksm_record_get(block, index);
 	struct ksm_rmap_item *item;
 
 	item = ksm_item_alloc(block->owner, block->base + index * PAGE_SIZE,
 			      GFP_LOCKED);
 	if (!item)
 		return ERR_PTR(-ENOMEM);
-	insert_candidate(item, pos, nid, KSM_ANY_PFN, watched, digest);
+	insert_candidate(item, pos, nid, KSM_ANY_PFN, ksm_rec_watched(rec),
+			 ksm_rec_age(rec), digest);
 	return item;
 }
 
@@ -451,6 +463,12 @@ static struct ksm_rmap_item *find_twin(struct ksm_unstable_pos *pos, int nid,
 	return promote(block, index, digest, nid, pos);
 }
 
+/* The age of a page that is found settled, once more or for the first time */
+static unsigned int settled_age(u64 rec)
+{
+	return ksm_rec_state(rec) == KSM_SETTLED ? ksm_rec_age(rec) + 1 : 0;
+}
+
 /* Wait for a twin, or set the page aside for the one that is there */
 static void seek_twin(struct ksm_batch *batch, struct ksm_block *block,
 		      unsigned int index, u64 digest)
@@ -466,7 +484,7 @@ static void seek_twin(struct ksm_batch *batch, struct ksm_block *block,
 	    ksm_rec_tag(rec) == ksm_frame_tag(pfn)) {
 		/* A twin would have found it */
 		ksm_record_set(block, index,
-			       plain_record(KSM_SETTLED, ksm_rec_age(rec) + 1,
+			       plain_record(KSM_SETTLED, settled_age(rec),
 					    watched, page, digest));
 		release(batch, index);
 		return;
@@ -474,12 +492,13 @@ static void seek_twin(struct ksm_batch *batch, struct ksm_block *block,
 	ksm_filter_drop(block, index);
 	twin = find_twin(&pos, ksm_tree_nid(pfn), digest);
 	if (!twin) {
-		settle(block, index, 0, watched, pfn, digest, &pos);
+		settle(block, index, settled_age(rec), watched, pfn, digest,
+		       &pos);
 	} else if (!IS_ERR(twin) && twin->pfn == pfn) {
 		/* The same frame, inherited by fork, is no twin */
 		ksm_record_set(block, index,
-			       plain_record(KSM_SETTLED, 0, watched, page,
-					    digest));
+			       plain_record(KSM_SETTLED, settled_age(rec),
+					    watched, page, digest));
 	} else if (!IS_ERR(twin)) {
 		set_aside(batch, index, batch->base + index * PAGE_SIZE,
 			  digest);
@@ -573,8 +592,11 @@ static void note_change(struct ksm_batch *batch, struct ksm_block *block,
 	case KSM_NEW:
 		wants_drain = true;
 		break;
-	case KSM_VOLATILE:
 	case KSM_RESTLESS:
+		/* So that the next look can tell whether it changes indeed */
+		age = 1;
+		break;
+	case KSM_VOLATILE:
 		age = ksm_rec_age(rec) + 1;
 		fallthrough;
 	case KSM_SETTLED:
@@ -635,8 +657,9 @@ static void climb_page(struct ksm_batch *batch, struct ksm_block *block,
  * twin, and need not be read again to be sure of that.
  *
  * A page that is settled but not listed shares its frame with one that is, by
- * fork; so they were found to when it was last read.  Or the filter was
- * renewed, and the page is listed now.
+ * fork; so they were found to when it was last read.  That one may have merged
+ * since, and the frame be a shared page; or it may have gone, or the filter
+ * have been renewed: then the page is listed now.
  */
 static bool stays_unread(struct ksm_batch *batch, struct ksm_block *block,
 			 unsigned int index)
@@ -656,9 +679,9 @@ static bool stays_unread(struct ksm_batch *batch, struct ksm_block *block,
 	twin = ksm_unstable_first(&pos, nid, digest);
 	if (twin)
 		return settled && twin->pfn == pfn;
-	if (!settled && (ksm_stable_has_digest(nid, digest) ||
-			 (READ_ONCE(ksm_knobs.use_zero_pages) &&
-			  ksm_digest_is_zero(digest))))
+	if (ksm_stable_has_digest(nid, digest) ||
+	    (!settled && READ_ONCE(ksm_knobs.use_zero_pages) &&
+	     ksm_digest_is_zero(digest)))
 		return false;
 	settle(block, index, settled ? ksm_rec_age(rec) : 0,
 	       ksm_rec_watched(rec), pfn, digest, &pos);
@@ -666,7 +689,7 @@ static bool stays_unread(struct ksm_batch *batch, struct ksm_block *block,
 }
 
 /* Have a page read after all */
-static void fetch(struct ksm_batch *batch, unsigned int index)
+static void fetch(struct ksm_batch *batch, unsigned int index, bool watched)
 {
 	unsigned long addr = batch->base + index * PAGE_SIZE;
 	struct page *page = ksm_scan_page(batch->vma, addr);
@@ -678,8 +701,10 @@ static void fetch(struct ksm_batch *batch, unsigned int index)
 		batch->adopt |= BIT_ULL(index);
 	else
 		batch->read |= BIT_ULL(index);
+	batch->skipped--;
 	/* It was clean a moment ago; what came later shows at its next visit */
-	if (page_to_pfn(page) == batch->pfn[index] && !PageKsm(page)) {
+	if (watched && page_to_pfn(page) == batch->pfn[index] &&
+	    !PageKsm(page)) {
 		batch->watched |= BIT_ULL(index);
 		batch->known |= BIT_ULL(index);
 	}
@@ -699,9 +724,10 @@ static void climb_still(struct ksm_batch *batch, struct ksm_block *block)
 	}
 	for (left = batch->still; left; left &= left - 1) {
 		unsigned int index = __ffs64(left);
+		u64 rec = ksm_record_get(block, index);
 
 		if (!stays_unread(batch, block, index))
-			fetch(batch, index);
+			fetch(batch, index, ksm_rec_watched(rec));
 	}
 }
 
@@ -749,11 +775,20 @@ out_free:
 	ksm_item_free(item);
 }
 
-/* No memory for records: let the pages go, the next pass will see them */
-static void give_up(struct ksm_batch *batch, u64 pages)
+/*
+ * No memory for more records: let those pages go that have none, the next pass
+ * will see them.  A page that has one may have been cleaned for this visit: it
+ * must be read, or a change would be forgotten.
+ */
+static void give_up_new(struct ksm_batch *batch, const struct ksm_block *block)
 {
-	for (; pages; pages &= pages - 1)
-		release(batch, __ffs64(pages));
+	u64 left = (batch->read | batch->adopt) &
+		   ~(block ? block->present : 0);
+
+	batch->read &= ~left;
+	batch->adopt &= ~left;
+	for (; left; left &= left - 1)
+		release(batch, __ffs64(left));
 }
 
 /**
@@ -784,8 +819,8 @@ void ksm_climb_batch(struct ksm_batch *batch)
 	if (left) {
 		block = ksm_block_reserve(owner, batch->base, left, GFP_LOCKED);
 		if (!block) {
-			give_up(batch, left);
-			return;
+			block = ksm_block_find(owner, batch->base);
+			give_up_new(batch, block);
 		}
 	}
 	for (left = batch->adopt; left; left &= left - 1) {
@@ -822,6 +857,7 @@ enum pairing {
 	PAIR_AFTER,	/* and after */
 	PAIR_GONE,	/* B is no candidate any more */
 	PAIR_SAME,	/* A and B are one page, mapped twice */
+	PAIR_SPLIT,	/* They are equal, but A is part of a huge page */
 	PAIR_NOT_NOW,	/* A or B cannot be merged just now */
 };
 
@@ -901,7 +937,11 @@ static enum pairing pair_in(struct vm_area_struct *vma,
 	flush_anon_page(vma, page_b, b->address);
 	flush_dcache_page(page_b);
 	order = ksm_page_cmp(page_a, page_b);
-	if (!order)
+	if (!order && !folio_test_swapbacked(page_folio(page_b)))
+		pairing = PAIR_NOT_NOW;	/* on its way to be dropped */
+	else if (!order && PageCompound(page_a))
+		pairing = PAIR_SPLIT;
+	else if (!order)
 		pairing = convert(vma, b, page_b, made);
 	else if (ksm_digest_page(page_b) != b->digest)
 		pairing = PAIR_GONE;
@@ -941,6 +981,8 @@ static bool worth_pairing(struct page *page)
 {
 	struct folio *folio = page_folio(page);
 
+	if (!folio_test_swapbacked(folio))
+		return false;	/* on its way to be dropped */
 	if (folio_ref_count(folio) <= folio_mapcount(folio) + 1 +
 				      folio_test_swapcache(folio))
 		return true;
@@ -979,7 +1021,7 @@ static void settle_alone(struct ksm_mm *owner, struct climber *a, bool beside,
 	item = ksm_item_alloc(owner, a->addr, GFP_UNLOCKED);
 	if (item)
 		insert_candidate(item, pos, ksm_tree_nid(pfn), pfn,
-				 ksm_rec_watched(rec), a->digest);
+				 ksm_rec_watched(rec), 0, a->digest);
 }
 
 /* A and B are one page: B is listed for both, as it was before we came */
@@ -991,8 +1033,9 @@ static void settle_same(struct ksm_mm *owner, struct climber *a,
 	demote(b, b->pfn);
 	if (is_plain(rec))
 		set_record(owner, a->addr,
-			   plain_record(KSM_SETTLED, 0, ksm_rec_watched(rec),
-					a->page, a->digest));
+			   plain_record(KSM_SETTLED, settled_age(rec),
+					ksm_rec_watched(rec), a->page,
+					a->digest));
 }
 
 /*
@@ -1009,11 +1052,11 @@ static bool seek_partner(struct ksm_mm *owner, struct climber *a)
 	bool beside = false;
 
 	if (READ_ONCE(ksm_knobs.use_zero_pages) && ksm_digest_is_zero(a->digest))
-		return true;
+		return !ksm_page_split(a->page);
 	found = find_stable(a->page, a->digest, ksm_node_compare, &a->node);
 	if (found == KSM_FOUND && a->node->entry.count + planned(a->node) <
 				  ksm_knobs.max_page_sharing)
-		return true;
+		return !ksm_page_split(a->page);
 	if (found == KSM_RETRY || !worth_pairing(a->page))
 		return false;
 
@@ -1036,21 +1079,25 @@ static bool seek_partner(struct ksm_mm *owner, struct climber *a)
 			beside = false;
 			b = find_twin(&pos, nid, a->digest);
 			break;
+		case PAIR_SPLIT:
+			if (ksm_page_split(a->page))
+				goto not_now;
+			break;		/* and try the same B again */
 		case PAIR_SAME:
 			settle_same(owner, a, b);
-			fallthrough;
+			goto not_now;
 		case PAIR_NOT_NOW:
-			a->twin_owner = NULL;
-			return false;
+			goto not_now;
 		}
 	}
-	a->twin_owner = NULL;
 	if (!b)
 		settle_alone(owner, a, beside, &pos);
+not_now:
+	a->twin_owner = NULL;
 	return false;
 }
 
-/* Get a page that was part of a huge page, as a small one */
+/* Get a page that is part of a huge page; it is split only for a twin */
 static struct page *extract(struct ksm_mm *owner, unsigned long addr,
 			    u64 digest)
 {
@@ -1063,7 +1110,7 @@ static struct page *extract(struct ksm_mm *owner, unsigned long addr,
 	if (vma)
 		page = ksm_scan_page(vma, addr);
 	if (page && (PageKsm(page) || PageHWPoison(page) ||
-		     ksm_digest_page(page) != digest || ksm_page_split(page))) {
+		     ksm_digest_page(page) != digest)) {
 		put_page(page);
 		page = NULL;
 	}

@@ -16,18 +16,18 @@
  * passed over counts it: a search that comes to a line that nobody passed over
  * has reached the end.
  *
- * Invariants, checked by check.c:
+ * Invariants; check.c checks the first:
  *  1. A record is listed if, and only if, it is FILTERED and the block's
  *     filter_age is that of the table; then it is SETTLED.
  *  2. No two listed records have the same digest and the same tree, and none
  *     has those of an item of the unstable tree.
  *
  * The table has a fixed size between two passes.  Where a pass begins it may be
- * replaced by an empty one of another size: the sweep lists the entries again
- * before the first page is visited, and each record is listed again as its page
- * is visited, which takes no look at the page.  When there is no memory for
- * the table, or it is full, pages wait in the unstable tree instead, and the
- * stable trees are searched from their roots.
+ * replaced by an empty one of another size: the sweep of that pass lists the
+ * entries again, and each record is listed again as its page is visited, which
+ * takes no look at the page.  While not all entries are listed, the stable
+ * trees are searched from their roots; when there is no memory for the table,
+ * or it is full, pages wait in the unstable tree instead.
  *
  * This file reads no page.  Of its frame it knows the tree it belongs to.
  */
@@ -79,14 +79,18 @@ struct probe {
 	u8		print;
 };
 
+/*
+ * The line is that of the digest, whatever the tree: so a cell can be found
+ * without knowing the tree.  It is the print that differs.
+ */
 static struct probe probe_from(u64 digest, int nid)
 {
-	u64 hash = (digest ^ (u64)nid << KSM_DIGEST_BITS) * GOLDEN_RATIO_64;
+	u64 hash = digest * GOLDEN_RATIO_64;
 
 	return (struct probe) {
 		.line	= (hash >> 32) * nr_lines >> 32,
 		.left	= min(MAX_LINES, nr_lines),
-		.print	= hash >> 24,
+		.print	= (hash >> 24) ^ nid,
 	};
 }
 
@@ -135,8 +139,8 @@ void ksm_filter_prefetch(u64 digest, int nid)
  * @block: to be set to the page's block
  * @index: and to its place in it
  *
- * Once in a while it finds one of another tree, whose cell lies where this one
- * would: the caller will see that when it looks at the page.
+ * With more than 256 memory nodes it may find a page of another tree: the
+ * caller will see that when it looks at the page.
  *
  * Context: scan mutex.
  * Return: true if there is one.
@@ -242,11 +246,10 @@ static bool fill_cell(u32 where, u64 digest, int nid)
 	return true;
 }
 
-/* Find a cell in the tree of a node */
-static bool find_cell(u32 where, u64 digest, int nid, struct probe *probe,
+static bool find_cell(u32 where, u64 digest, struct probe *probe,
 		      unsigned int *cell)
 {
-	for (*probe = probe_from(digest, nid); lines && probe->left;
+	for (*probe = probe_from(digest, 0); lines && probe->left;
 	     probe_next(probe)) {
 		struct filter_line *line = &lines[probe->line];
 
@@ -260,13 +263,12 @@ static bool find_cell(u32 where, u64 digest, int nid, struct probe *probe,
 	return false;
 }
 
-static void empty_cell(u64 digest, int nid, const struct probe *probe,
-		       unsigned int cell)
+static void empty_cell(u64 digest, const struct probe *probe, unsigned int cell)
 {
 	struct probe from;
 
 	lines[probe->line].where[cell] = 0;
-	for (from = probe_from(digest, nid); from.line != probe->line;
+	for (from = probe_from(digest, 0); from.line != probe->line;
 	     probe_next(&from))
 		lines[from.line].passed--;
 }
@@ -315,23 +317,6 @@ bool ksm_filter_add(struct ksm_block *block, unsigned int index, int nid)
 	return true;
 }
 
-/*
- * A record does not tell which tree its page belongs to, and the page may have
- * gone, or be on another node by now.  With merge_across_nodes there is but
- * one, and it is looked for first.
- */
-static bool find_cell_anywhere(struct ksm_block *block, unsigned int index,
-			       u64 digest, int *nid, struct probe *probe,
-			       unsigned int *cell)
-{
-	for (*nid = 0; *nid < nr_node_ids; (*nid)++) {
-		if (find_cell(where_of(block, index), digest, *nid, probe,
-			      cell))
-			return true;
-	}
-	return false;
-}
-
 /**
  * ksm_filter_drop - list a page no more
  * @block: its block
@@ -346,17 +331,16 @@ void ksm_filter_drop(struct ksm_block *block, unsigned int index)
 	u64 *rec = &block->rec[ksm_block_rank(block, index)];
 	struct probe probe;
 	unsigned int cell;
-	int nid;
 
 	lockdep_assert_held(&ksm_scan_mutex);
 	if (!ksm_filter_lists(block, *rec))
 		return;
 	*rec &= ~KSM_REC_FILTERED;
 	ksm_count_filtered(-1);
-	if (WARN_ON_ONCE(!find_cell_anywhere(block, index, ksm_rec_digest(*rec),
-					     &nid, &probe, &cell)))
+	if (WARN_ON_ONCE(!find_cell(where_of(block, index),
+				    ksm_rec_digest(*rec), &probe, &cell)))
 		return;
-	empty_cell(ksm_rec_digest(*rec), nid, &probe, cell);
+	empty_cell(ksm_rec_digest(*rec), &probe, cell);
 }
 
 /**
@@ -411,7 +395,7 @@ void ksm_filter_add_entry(struct ksm_entry *entry)
 			ksm_count_filter(KSM_BLOCK_ID_BYTES);
 	}
 	if (!entry->id || find_cell(entry->id << INDEX_BITS, entry->digest,
-				    entry->nid, &probe, &cell))
+				    &probe, &cell))
 		return;
 	nr_entries += fill_cell(entry->id << INDEX_BITS, entry->digest,
 				entry->nid);
@@ -431,9 +415,8 @@ void ksm_filter_drop_entry(struct ksm_entry *entry)
 	lockdep_assert_held(&ksm_scan_mutex);
 	if (!entry->id)
 		return;
-	if (find_cell(entry->id << INDEX_BITS, entry->digest, entry->nid,
-		      &probe, &cell)) {
-		empty_cell(entry->digest, entry->nid, &probe, cell);
+	if (find_cell(entry->id << INDEX_BITS, entry->digest, &probe, &cell)) {
+		empty_cell(entry->digest, &probe, cell);
 		nr_entries--;
 	}
 	xa_erase(&ids, entry->id);
@@ -488,19 +471,24 @@ bool ksm_filter_renewed(void)
 	return was;
 }
 
-/* Replace the table by an empty one */
+/* What the table listed is listed no more */
+static void forget_all(void)
+{
+	ksm_count_filtered(-(long)ksm_stats.filtered);
+	nr_entries = 0;
+	renewed = true;
+	/* Blocks that were never listed have the age 0 */
+	age = (age + 1) % BIT(KSM_FILTER_AGE_BITS) ?: 1;
+}
+
 static void replace(struct filter_line *table, unsigned int wanted)
 {
 	ksm_count_filter(-(long)ksm_filter_bytes());
-	ksm_count_filtered(-(long)ksm_stats.filtered);
 	vfree(lines);
 	lines = table;
 	nr_lines = wanted;
-	nr_entries = 0;
-	renewed = true;
 	ksm_count_filter(ksm_filter_bytes());
-	/* Blocks that were never listed have the age 0 */
-	age = (age + 1) % BIT(KSM_FILTER_AGE_BITS) ?: 1;
+	forget_all();
 }
 
 /**
@@ -514,7 +502,9 @@ static void replace(struct filter_line *table, unsigned int wanted)
 void ksm_filter_renew(void)
 {
 	lockdep_assert_held(&ksm_scan_mutex);
-	replace(NULL, 0);
+	if (lines)
+		memset(lines, 0, ksm_filter_bytes());
+	forget_all();
 }
 
 /**
@@ -529,9 +519,9 @@ void ksm_filter_renew(void)
  */
 void ksm_filter_fit(unsigned long pages)
 {
-	unsigned long room = (unsigned long)nr_lines * LINE_CELLS;
+	u64 room = (u64)nr_lines * LINE_CELLS;
 	struct filter_line *table;
-	unsigned long wanted;
+	u64 wanted;
 
 	BUILD_BUG_ON(sizeof(struct filter_line) > 64);
 	BUILD_BUG_ON(KSM_BLOCK_PAGES != 1 << INDEX_BITS);
@@ -543,11 +533,12 @@ void ksm_filter_fit(unsigned long pages)
 			replace(NULL, 0);
 		return;
 	}
-	if (pages <= room - room / 10 &&
-	    (pages >= room / 3 || nr_lines <= MIN_LINES))
+	wanted = DIV_ROUND_UP_ULL((u64)pages * 100, 85 * LINE_CELLS);
+	wanted = clamp_t(u64, wanted, MIN_LINES,
+			 min_t(u64, U32_MAX, SIZE_MAX / sizeof(*table)));
+	if (pages <= room - room / 10 && wanted >= nr_lines / 3)
 		return;
-	wanted = max(pages / 85 * 100 / LINE_CELLS + 1, MIN_LINES);
-	if (wanted > U32_MAX / sizeof(*table))
+	if (wanted == nr_lines)
 		return;
 	/* Not from kmalloc(), which would round up to a power of two */
 	table = __vmalloc(wanted * sizeof(*table), GFP_KERNEL | __GFP_NORETRY |
@@ -580,9 +571,8 @@ bool ksm_filter_has_cell(struct ksm_block *block, unsigned int index)
 	u64 digest = ksm_rec_digest(ksm_record_get(block, index));
 	struct probe probe;
 	unsigned int cell;
-	int nid;
 
-	return find_cell_anywhere(block, index, digest, &nid, &probe, &cell);
+	return find_cell(where_of(block, index), digest, &probe, &cell);
 }
 
 /**
@@ -598,5 +588,5 @@ bool ksm_filter_has_entry(struct ksm_entry *entry)
 	unsigned int cell;
 
 	return entry->id && find_cell(entry->id << INDEX_BITS, entry->digest,
-				      entry->nid, &probe, &cell);
+				      &probe, &cell);
 }

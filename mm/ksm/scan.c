@@ -18,12 +18,18 @@
  *  - A mapping that is cleaned once for all that it covers: a PMD is cleaned
  *    where a pass first meets it, before the first of its pages is read, and
  *    not again in that pass.  If it was dirty, any of its pages may have been
- *    written to: all are read.  Until a later reading finds it clean, none is
- *    watched, so that one busy page does not have the others read for ever.
+ *    written to: those that were watched are read, and are watched no more
+ *    until it is their turn in a pass that finds the PMD clean; so one busy page
+ *    does not have the others read for ever.
  *
  * So a page that was read while its PTE was clean is watched: as long as the PTE
  * is clean and maps the same frame, the digest stands, and a page that keeps
  * still over a pass settles without a second look at it.
+ *
+ * (Where migration entries have no room for a dirty bit, without swap or on
+ * processors that limit it against L1TF, a page whose migration failed, or that
+ * was part of a large folio until a split, is clean although it may have been
+ * written to.  That counts as a store that goes unnoticed.)
  *
  * Others write without the dirty bit: DMA into pinned pages, ptrace, guests.
  * An mm with pinned pages or a secondary MMU is therefore not trusted, and in
@@ -52,6 +58,10 @@
 
 /* A page that changed at so many looks in a row is looked at less often */
 #define AGE_RESTLESS	3
+
+/* and, if its dirty bit tells, not read any more when it changed at so many */
+#define AGE_UNREAD	2
+
 #define RESTLESS_SHIFT	3
 
 unsigned int ksm_scan_reread_passes = KSM_REREAD_PASSES;	/* K */
@@ -101,14 +111,16 @@ static bool mm_is_trusted(struct mm_struct *mm)
 /**
  * ksm_scan_pass_begin - a full pass begins
  *
- * All pages that have no item may settle in it: the filter has room for them.
+ * All pages that are not merged may settle in it: the filter is to have room
+ * for them, and for the shared pages.
  *
  * Context: scan mutex; may sleep.
  */
 void ksm_scan_pass_begin(void)
 {
 	lockdep_assert_held(&ksm_scan_mutex);
-	ksm_filter_fit(ksm_stats.records - ksm_stats.items + ksm_stats.nodes);
+	ksm_filter_fit(ksm_stats.records - ksm_stats.shared -
+		       ksm_stats.sharing + ksm_stats.nodes);
 	pass++;
 }
 
@@ -210,12 +222,14 @@ static enum verdict judge_plain(struct scan_walk *walk,
 			return READ_NOW;
 		if (!sight->dirty)
 			return KEEP_STILL;
-		/* What was written may be what was there: have one more look */
-		return age && !sight->huge ? WAIT : READ_NOW;
+		/* What was written may be what was there: have more looks */
+		return age >= AGE_UNREAD && !sight->huge ? WAIT : READ_NOW;
 	case KSM_RESTLESS:
 		if (left_alone(sight->addr, age))
 			return PASS_OVER;
-		if (!sight->watchable || sight->huge)
+		/* At long last, see whether what is written differs at all */
+		if (!sight->watchable || sight->huge ||
+		    (sight->dirty && age == KSM_REC_AGE_MAX))
 			return READ_NOW;
 		return sight->dirty ? WAIT : READ_CALM;
 	default:
@@ -236,10 +250,9 @@ static bool maps_shared_page(struct scan_walk *walk, const struct sight *sight,
 
 	if (sight->writable || sight->huge)
 		return false;
-	if (ksm_rec_mapping(rec) != (ksm_mapping_tag(sight->pfn, pgoff) &
-				     KSM_REC_MAPPING_MASK))
+	if (ksm_rec_mapping(rec) != ksm_mapping_tag(sight->pfn, pgoff))
 		return false;
-	if (!is_due(sight->addr, KSM_REREAD_PASSES))
+	if (!is_due(sight->addr, READ_ONCE(ksm_scan_reread_passes)))
 		return true;
 	item = ksm_rec_item(rec);
 	return sight->pfn == READ_ONCE(item->node->pfn) && item->pgoff == pgoff;
@@ -375,11 +388,12 @@ static void look_at_pte(struct scan_walk *walk, struct vm_area_struct *vma,
 			.writable	= pte_write(cur),
 			.watchable	= walk->trusted,
 		};
-		verdict = judge(walk, &sight, rec);
+		/* What userfaultfd write-protects is not merged: see below */
+		if (!pte_uffd_wp(cur) || ksm_rec_state(rec) == KSM_MERGED)
+			verdict = judge(walk, &sight, rec);
 		if (carry_out(walk, &sight, rec, verdict))
 			return;
 		page = vm_normal_page(vma, addr, cur);
-		/* What userfaultfd write-protects is not merged */
 		if (page && (!PageAnon(page) || is_zone_device_page(page) ||
 			     (pte_uffd_wp(cur) && !PageKsm(page))))
 			page = NULL;
@@ -528,7 +542,7 @@ static bool look_at_huge(struct scan_walk *walk, struct vm_area_struct *vma,
 		return false;
 	}
 	page = vm_normal_page_pmd(vma, addr, *pmdp);
-	if (page && !PageAnon(page))
+	if (page && (!PageAnon(page) || pmd_uffd_wp(*pmdp)))
 		page = NULL;
 	if (page) {
 		page += (addr & ~HPAGE_PMD_MASK) / PAGE_SIZE;

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The sweep: at the start of each pass, every stable node is looked at once,
- * in slices.  One whose page has gone is dropped with its items, so that a
- * record in state MERGED may be believed for the length of a pass.  One whose
- * page has migrated is taken to the tree of its new node, if each node has
- * its own.  A chain with one dup left becomes a single node again, but no
- * sooner than stable_node_chains_prune_millisecs after it was last tidied, as
- * it may be about to grow again.
+ * The sweep: at the start of each pass stable nodes are looked at, in slices.
+ * One whose page has gone is dropped with its items.  One whose page has
+ * migrated is taken to the tree of its new node, if each node has its own.  A
+ * chain with one dup left becomes a single node again, but no sooner than
+ * stable_node_chains_prune_millisecs after it was last tidied, as it may be
+ * about to grow again.  All entries are listed in the filter, if they are not.
+ *
+ * A pass sweeps a part of the digests only, when nothing speaks for more: see
+ * ksm_sweep_begin().
  */
 #include <linux/jiffies.h>
 #include "internal.h"

@@ -322,7 +322,7 @@ int ksm_unmerge_all(void)
 	int err = 0;
 
 	/* All at once is cheaper than page by page */
-	ksm_filter_renew();
+	ksm_filter_fit(0);
 	ksm_registry_rewind(KSM_CURSOR_UNMERGE, /* ahead = */ true);
 	while (!err && (owner = ksm_registry_next(KSM_CURSOR_UNMERGE)))
 		err = unmerge_mm(owner);

@@ -248,6 +248,26 @@ static void fit_fits(struct kunit *test)
 	model_end(test, model);
 }
 
+/* A table that was made for so many pages is not replaced for them again */
+static void fit_is_stable(struct kunit *test)
+{
+	unsigned long pages, bytes;
+
+	ksm_scan_lock();
+	for (pages = 1; pages < 3000 && !ksm_kunit_failed(test); pages++) {
+		ksm_filter_fit(0);
+		ksm_filter_fit(pages);
+		bytes = ksm_filter_bytes();
+		KUNIT_EXPECT_GE(test, bytes, pages * 5);
+		ksm_filter_renewed();
+		ksm_filter_fit(pages);
+		KUNIT_EXPECT_FALSE(test, ksm_filter_renewed());
+		KUNIT_EXPECT_EQ(test, ksm_filter_bytes(), bytes);
+	}
+	ksm_filter_fit(0);
+	ksm_scan_unlock();
+}
+
 /* Grown, shrunk or emptied, the filter knows nobody, and can be told again */
 static void renewed(struct kunit *test)
 {
@@ -267,8 +287,7 @@ static void renewed(struct kunit *test)
 			KUNIT_EXPECT_EQ(test, ksm_filter_bytes(), bytes);
 			KUNIT_EXPECT_NULL(test, filter_differs(model));
 			ksm_filter_renew();
-			KUNIT_EXPECT_EQ(test, ksm_filter_bytes(), 0);
-			ksm_filter_fit(rooms[i]);
+			KUNIT_EXPECT_EQ(test, ksm_filter_bytes(), bytes);
 		}
 		forget_all(model);
 		KUNIT_EXPECT_NULL(test, filter_differs(model));
@@ -334,6 +353,7 @@ static struct kunit_case filter_cases[] = {
 	KUNIT_CASE(too_small),
 	KUNIT_CASE(crowded),
 	KUNIT_CASE(fit_fits),
+	KUNIT_CASE(fit_is_stable),
 	KUNIT_CASE(renewed),
 	KUNIT_CASE(block_moves),
 	KUNIT_CASE(without_table),

@@ -259,6 +259,40 @@ TEST_F_TIMEOUT(ksm_thp, store_into_settled, 90)
 	EXPECT_EQ(0UL, ksm_count_bad(twin, 1, SEED + 7777, 1));
 }
 
+/* Verify the huge page, and say so, until the parent has seen enough. */
+static int heir(struct ksm_child *c)
+{
+	char *p = c->arg;
+	int val;
+
+	if (ksm_say(c, is_huge(p)))
+		return 1;
+	while (!ksm_hear(c, &val) && val) {
+		if (ksm_say(c, is_huge(p) && !ksm_count_bad(p, NR_SUB, SEED, 1)))
+			return 1;
+	}
+	return 0;
+}
+
+/* A huge page that was inherited is its own twin: it is not split for that. */
+TEST_F_TIMEOUT(ksm_thp, inherited_is_not_split, 60)
+{
+	struct ksm_child c = { 0 };
+	char *p = self->p;
+	int val;
+
+	ASSERT_EQ(0, ksm_mergeable(p, NR_SUB));
+	ASSERT_EQ(0, ksm_spawn(&c, heir, p));
+	ASSERT_EQ(0, ksm_hear(&c, &val));
+	ASSERT_EQ(1, val);
+	ASSERT_EQ(0, ksm_scan(40));
+	EXPECT_TRUE(is_huge(p));
+	EXPECT_EQ(1, ksm_ask(&c, 1));
+	EXPECT_EQ(0, ksm_get("pages_shared"));
+	EXPECT_EQ(2 * NR_SUB, ksm_get("pages_unshared"));
+	EXPECT_EQ(0, ksm_reap(&c));
+}
+
 /* One part has a twin elsewhere: it merges, the other 511 stay as they are. */
 TEST_F_TIMEOUT(ksm_thp, one_part_merges, 60)
 {
