@@ -600,8 +600,9 @@ static void note_change(struct ksm_batch *batch, struct ksm_block *block,
 		age = ksm_rec_age(rec) + 1;
 		fallthrough;
 	case KSM_SETTLED:
-		/* Another page than before is as new as the first one */
-		if (ksm_rec_tag(rec) != ksm_frame_tag(page_to_pfn(page)))
+		/* Another page than before is as new, even in the same frame */
+		if (ksm_rec_tag(rec) != ksm_frame_tag(page_to_pfn(page)) ||
+		    !folio_test_lru(page_folio(page)))
 			wants_drain = true;
 		break;
 	default:
