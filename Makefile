@@ -3,7 +3,7 @@
 # and logs stay below $XDG_CACHE_HOME/ksm (~/.cache/ksm).
 
 scripts := tools/testing/ksm
-export KDIR SET
+export KDIR SET ROUNDS ONLY
 # Every script has its own parallelism
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
@@ -13,6 +13,7 @@ help:
 	@echo 'make run           boot it in QEMU and watch it merge real programs'
 	@echo 'make test          all tests (about half an hour on two processors)'
 	@echo 'make check         checkpatch, sparse, W=1 and kernel-doc on our files'
+	@echo 'make bench         measure ksmd, stock against ours (about 20 minutes)'
 	@echo 'make stock         build the stock kernel from the same configuration'
 	@echo 'make patch         write one patch for a pristine 6.12.y tree'
 	@echo 'make install-tree KDIR=/path/to/linux-6.12.y'
@@ -22,12 +23,17 @@ help:
 	@echo 'KDIR=/path/to/linux-6.12.y   build from that tree (it is copied), not'
 	@echo '                             from the package linux-source-6.12'
 	@echo 'SET="KSM_DEBUG=n ..."        options over those of Kconfig.fragment'
+	@echo 'ROUNDS=5 ONLY="merge ..."    for make bench: how often, and what of'
+	@echo '                             $(scripts)/bench.list'
 	@echo
 	@echo 'One program in the virtual machine: $(scripts)/vm.sh -- COMMAND'
 
 kernel:
 	@$(scripts)/tree.sh ksm
 	@$(scripts)/kernel.sh ksm
+
+bench:
+	@$(scripts)/bench.sh
 
 stock:
 	@$(scripts)/tree.sh stock
@@ -52,4 +58,4 @@ install-tree:
 clean:
 	@$(scripts)/clean.sh
 
-.PHONY: help kernel stock run test check patch install-tree clean
+.PHONY: help kernel stock run test bench check patch install-tree clean

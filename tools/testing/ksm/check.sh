@@ -36,9 +36,10 @@ run_checkpatch() {
 	cd "$ksm" || return
 	# shellcheck disable=SC2086
 	sources | grep -v '^include/trace/' | xargs $checkpatch -f
-	$checkpatch -f "$here/opt-in.c"
-	$checkpatch -f "$here/tsc-khz.c"
-	find "$top/patches" -name '*.patch' -exec $checkpatch --no-signoff {} +
+	# shellcheck disable=SC2086
+	find "$here" -name '*.[ch]' -exec $checkpatch -f {} +
+	# shellcheck disable=SC2086
+	find "$top/patches" "$here" -name '*.patch' -exec $checkpatch --no-signoff {} +
 } 2>&1
 
 kmake() {

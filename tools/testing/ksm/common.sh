@@ -12,6 +12,8 @@ logs=$cache/log
 # one tree what the other has compiled.
 stock=$cache/stock
 ksm=$cache/ksm
+# What make bench needs: trees of its own, as user-mode Linux is patched too
+bench=$cache/bench
 
 say() { printf '%s\n' "$*"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }

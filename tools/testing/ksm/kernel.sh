@@ -1,22 +1,33 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Configure and build one of the prepared trees: kernel.sh stock|ksm
-# SET="KSM_DEBUG=n ..." sets options over those of Kconfig.fragment.
+# Configure and build one of the prepared trees: kernel.sh stock|ksm [uml]
+# SET="KSM_DEBUG=n ..." sets options over those of the fragment. With "uml" it is
+# the tree below $cache/bench, built as the program that make bench runs.
 
 set -eu
 . "$(dirname "$0")/common.sh"
 
 name=${1:?stock or ksm}
-src=$cache/$name
+case ${2:-} in
+'')
+	title=$name src=$cache/$name arch=x86 fragment=$top/Kconfig.fragment
+	targets='bzImage headers' product=arch/x86/boot/bzImage
+	;;
+uml)
+	title=$name-uml src=$bench/$name arch=um fragment=$here/bench.fragment
+	targets=linux product=linux
+	;;
+*) die "kernel.sh: unknown kind $2" ;;
+esac
 out=$src/build
 
 kmake() {
-	make -C "$src" O=build CC="ccache gcc" HOSTCC="ccache gcc" "$@"
+	make -C "$src" O=build ARCH="$arch" CC="ccache gcc" HOSTCC="ccache gcc" "$@"
 }
 
 wanted_options() {
-	cat "$top/Kconfig.fragment"
+	cat "$fragment"
 	local option
 	for option in ${SET:-}; do
 		printf 'CONFIG_%s\n' "${option#CONFIG_}"
@@ -55,7 +66,7 @@ configure() {
 	key=$(config_key)
 	[ "$(cat "$out/.config-key" 2>/dev/null)" != "$key" ] || return 0
 	rm -f "$out/.config-key"
-	logged "$logs/$name-config.log" merge_config
+	logged "$logs/$title-config.log" merge_config
 	check_options
 	printf '%s\n' "$key" >"$out/.config-key"
 }
@@ -64,26 +75,27 @@ configure() {
 progress() {
 	local log=$1
 	while sleep 30; do
-		printf '  %s kernel: %s objects, %s s\n' "$name" \
+		printf '  %s kernel: %s objects, %s s\n' "$title" \
 			"$(grep -cE '^  (CC|AS) ' "$log")" "$SECONDS"
 	done
 }
 
 build() {
-	local log=$logs/$name-build.log ticker
+	local log=$logs/$title-build.log ticker
 	: >"$log"
 	progress "$log" &
 	ticker=$!
 	# shellcheck disable=SC2064
 	trap "kill $ticker 2>/dev/null" EXIT
-	logged "$log" kmake -j"$(nproc)" bzImage headers
+	# shellcheck disable=SC2086
+	logged "$log" kmake -j"$(nproc)" $targets
 }
 
 "$here/packages.sh" build
 mkdir -p "$out" "$logs"
-exec 9>"$cache/.lock-$name"
+exec 9>"$cache/.lock-$title"
 flock 9
 configure
-say "Building the $name kernel (log: $logs/$name-build.log)"
+say "Building the $title kernel (log: $logs/$title-build.log)"
 build
-say "$out/arch/x86/boot/bzImage ready after $SECONDS s"
+say "$out/$product ready after $SECONDS s"
