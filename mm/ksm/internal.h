@@ -251,6 +251,7 @@ struct ksm_chain;
  * @nid: S: which stable tree this is in
  * @kind: S: which of the three this is
  * @crowded: S: others in the tree have, or had, the same digest
+ * @bereft: S: its page has gone for good (SINGLE, DUP)
  * @count: F: rmap items on a node; S: dups on a chain
  * @id: S: by which the filter knows it; 0 if it does not (SINGLE, CHAIN)
  */
@@ -266,6 +267,7 @@ struct ksm_entry {
 	s64		nid : 16;
 	u64		kind : 2;
 	u64		crowded : 1;
+	u64		bereft : 1;
 	u32		count;
 	u32		id;
 };

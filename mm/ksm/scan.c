@@ -477,6 +477,18 @@ static void look_at_part(struct scan_walk *walk, const struct sight *whole,
 		walk->batch->watched |= BIT_ULL(index);
 }
 
+static void clean_pmd(struct vm_area_struct *vma, unsigned long addr,
+		      pmd_t *pmdp, struct folio *folio)
+{
+#ifdef CONFIG_TRANSPARENT_HUGEPAGE
+	pmd_t pmd;
+
+	folio_mark_dirty(folio);
+	pmd = pmdp_invalidate(vma, addr, pmdp);	/* flushes the TLB */
+	set_pmd_at(vma->vm_mm, addr, pmdp, pmd_mkclean(pmd));
+#endif
+}
+
 /*
  * Was a huge page written to since the last pass?  Its PMD is cleaned for that,
  * once in a pass; what was found is remembered for its other blocks.
@@ -490,7 +502,6 @@ static bool huge_was_dirty(struct scan_walk *walk, struct vm_area_struct *vma,
 		unsigned int	pass;
 		bool		dirty;
 	} last;				/* S */
-	pmd_t pmd;
 
 	addr &= HPAGE_PMD_MASK;
 	if (last.owner == walk->batch->owner && last.addr == addr &&
@@ -500,11 +511,8 @@ static bool huge_was_dirty(struct scan_walk *walk, struct vm_area_struct *vma,
 	last.addr = addr;
 	last.pass = pass;
 	last.dirty = pmd_dirty(*pmdp);
-	if (last.dirty) {
-		folio_mark_dirty(folio);
-		pmd = pmdp_invalidate(vma, addr, pmdp);	/* flushes the TLB */
-		set_pmd_at(vma->vm_mm, addr, pmdp, pmd_mkclean(pmd));
-	}
+	if (last.dirty)
+		clean_pmd(vma, addr, pmdp, folio);
 	return last.dirty;
 }
 

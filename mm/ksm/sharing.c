@@ -95,7 +95,9 @@ bool ksm_item_unlist(struct ksm_rmap_item *item, enum ksm_lock_mode mode)
 	case -ESTALE:
 		unlist(item);
 		/* Who takes all apart drops the nodes at the end, in order */
-		if (!node->entry.count && mode == KSM_LOCK_TRY)
+		if (mode == KSM_LOCK_WAIT)
+			node->entry.bereft = true;
+		else if (!node->entry.count)
 			discard(node);
 		return true;
 	default:

@@ -169,12 +169,12 @@ static int part_from_page(struct ksm_stable_node *node, struct mapper *last)
 static int drop_node(struct ksm_stable_node *node)
 {
 	struct mapper last = {};
-	int err;
+	int err = !node->entry.bereft;
 
-	do {
+	while (err > 0 && !fatal_signal_pending(current)) {
 		err = part_from_page(node, &last);
 		cond_resched();
-	} while (err > 0 && !fatal_signal_pending(current));
+	}
 	if (err > 0)
 		err = -EINTR;
 	if (!err)

@@ -15,6 +15,8 @@
 #include <linux/swapops.h>
 #include "internal.h"
 
+#define FAULTS_A_WALK	32
+
 /**
  * ksm_flags_suit - may the pages of an area with these flags be merged?
  * @vm_flags: the flags
@@ -98,13 +100,23 @@ static bool pte_is_shared(struct vm_area_struct *vma, unsigned long addr,
 	return page && PageKsm(page);
 }
 
-/* Stop at the first PTE that KSM shares, its address in *walk->private */
-static int find_shared_pte(pmd_t *pmd, unsigned long addr, unsigned long end,
-			   struct mm_walk *walk)
+/**
+ * struct shared_ptes - some PTEs that KSM shares
+ * @nr: how many
+ * @addr: where, by rising address
+ */
+struct shared_ptes {
+	unsigned int	nr;
+	unsigned long	addr[FAULTS_A_WALK];
+};
+
+/* Find the next PTEs that KSM shares, as many as fit into walk->private */
+static int find_shared_ptes(pmd_t *pmd, unsigned long addr, unsigned long end,
+			    struct mm_walk *walk)
 {
+	struct shared_ptes *found = walk->private;
 	pte_t *start, *pte;
 	spinlock_t *ptl;	/* of the page table */
-	int found = 0;
 
 	/* Nothing of ours is in a huge page; an unstable table will be seen */
 	if (pmd_trans_huge(pmdp_get_lockless(pmd)))
@@ -112,46 +124,74 @@ static int find_shared_pte(pmd_t *pmd, unsigned long addr, unsigned long end,
 	start = pte_offset_map_lock(walk->mm, pmd, addr, &ptl);
 	if (!start)
 		return 0;
-	for (pte = start; addr < end; pte++, addr += PAGE_SIZE) {
-		if (pte_is_shared(walk->vma, addr, ptep_get(pte))) {
-			*(unsigned long *)walk->private = addr;
-			found = 1;
-			break;
-		}
+	for (pte = start; addr < end && found->nr < FAULTS_A_WALK;
+	     pte++, addr += PAGE_SIZE) {
+		if (pte_is_shared(walk->vma, addr, ptep_get(pte)))
+			found->addr[found->nr++] = addr;
 	}
 	ksm_pte_unmap_unlock(start, ptl);
-	return found;
+	return found->nr == FAULTS_A_WALK;
 }
 
 static const struct mm_walk_ops find_shared_ops = {
-	.pmd_entry	= find_shared_pte,
+	.pmd_entry	= find_shared_ptes,
 	.walk_lock	= PGWALK_RDLOCK,
 };
 
 static const struct mm_walk_ops find_shared_locked_ops = {
-	.pmd_entry	= find_shared_pte,
+	.pmd_entry	= find_shared_ptes,
 	.walk_lock	= PGWALK_WRLOCK,
 };
 
 /*
  * Unshare one page.  A fault may back out, say since a migration was under
  * way; the caller looks again.  After poison, or when a file was truncated
- * under a private mapping, there is nothing left that could be shared.
+ * under a private mapping, there is nothing left that could be shared: 1.
  */
-static int unshare_page(struct vm_area_struct *vma, unsigned long *addr)
+static int unshare_page(struct vm_area_struct *vma, unsigned long addr)
 {
 	vm_fault_t fault;
 
 	if (signal_pending(current))
 		return -ERESTARTSYS;
-	fault = handle_mm_fault(vma, *addr,
+	fault = handle_mm_fault(vma, addr,
 				FAULT_FLAG_UNSHARE | FAULT_FLAG_REMOTE, NULL);
+	cond_resched();
 	if (fault & VM_FAULT_OOM)
 		return -ENOMEM;
-	if (fault & VM_FAULT_ERROR)
-		*addr += PAGE_SIZE;
-	cond_resched();
-	return 0;
+	return fault & VM_FAULT_ERROR ? 1 : 0;
+}
+
+/*
+ * Unshare the next few pages; 1 if there may be more, 0 if there are none.
+ * Each walk begins again with the first page of the last one, whose fault may
+ * have backed out; only a page that is there no more, as it seems, is left
+ * behind, and not before it is the first.
+ */
+static int unshare_next(struct vm_area_struct *vma, unsigned long *from,
+			unsigned long to, const struct mm_walk_ops *ops,
+			unsigned int *most)
+{
+	struct shared_ptes found = {};
+	unsigned int i;
+	int err;
+
+	walk_page_range_vma(vma, *from, to, ops, &found);
+	if (!found.nr) {
+		*from = to;
+		return 0;
+	}
+	*from = found.addr[0];
+	for (i = 0; i < found.nr && *most; i++, (*most)--) {
+		err = unshare_page(vma, found.addr[i]);
+		if (err < 0)
+			return err;
+		if (err && !i)
+			*from += PAGE_SIZE;
+		if (err)
+			break;
+	}
+	return 1;
 }
 
 /**
@@ -169,18 +209,11 @@ static int unshare_page(struct vm_area_struct *vma, unsigned long *addr)
 int ksm_unshare_some(struct vm_area_struct *vma, unsigned long *from,
 		     unsigned long to, unsigned int most)
 {
-	while (*from < to &&
-	       walk_page_range_vma(vma, *from, to, &find_shared_ops, from) > 0) {
-		int err;
+	int more = 1;
 
-		if (!most--)
-			return 1;
-		err = unshare_page(vma, from);
-		if (err)
-			return err;
-	}
-	*from = to;
-	return 0;
+	while (*from < to && more > 0 && most)
+		more = unshare_next(vma, from, to, &find_shared_ops, &most);
+	return *from < to ? more : 0;
 }
 
 /**
@@ -201,17 +234,13 @@ int ksm_unshare_some(struct vm_area_struct *vma, unsigned long *from,
 int ksm_unshare_range(struct vm_area_struct *vma, unsigned long start,
 		      unsigned long end)
 {
-	unsigned long addr = start;
+	unsigned int most = UINT_MAX;
+	int more = 1;
 
 	mmap_assert_write_locked(vma->vm_mm);
 	vma_start_write(vma);
-	while (addr < end &&
-	       walk_page_range_vma(vma, addr, end, &find_shared_locked_ops,
-				   &addr) > 0) {
-		int err = unshare_page(vma, &addr);
-
-		if (err)
-			return err;
-	}
-	return 0;
+	while (start < end && more > 0 && most)
+		more = unshare_next(vma, &start, end, &find_shared_locked_ops,
+				    &most);
+	return min(more, 0);
 }
