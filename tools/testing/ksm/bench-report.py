@@ -239,7 +239,7 @@ def draw_growth(results, out):
         points = [(size, results.median(kernel, f"unique-{size}", "settled"))
                   for size in SIZES]
         points = [f"{size} {cost}" for size, cost in points if cost]
-        if not points:
+        if len(points) < 2:
             return False
         blocks.append(f"${kernel} << EOD\n" + "\n".join(points) + "\nEOD\n")
         plots.append(f'${kernel} title "{TITLES[kernel]}" with linespoints '

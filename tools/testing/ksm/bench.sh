@@ -114,6 +114,9 @@ run_all() {
 }
 
 [ -n "$(wanted)" ] || die "nothing in bench.list is called $ONLY"
+mkdir -p "$bench"
+exec 9>"$cache/.lock-bench"
+flock -n 9 || die "another make bench is running"
 "$here/packages.sh" build bench
 "$here/bench-tree.sh"
 "$here/kernel.sh" stock uml
