@@ -434,6 +434,65 @@ static bool stop_after(struct scan_walk *walk, unsigned long next)
 	return has_work(walk->batch) || walk->batch->passed >= walk->most;
 }
 
+/*
+ * Are all pages of a block left alone in this pass?  Then it is enough that they
+ * are there; whether they are what they were is seen when they are due.
+ */
+static bool block_is_left_alone(struct scan_walk *walk, unsigned long addr)
+{
+	const struct ksm_block *block = walk->block;
+	unsigned int i;
+
+	if (!walk->smart || !block || block->present != ~0ULL)
+		return false;
+	for (i = 0; i < KSM_BLOCK_PAGES; i++) {
+		if (ksm_rec_state(block->rec[i]) != KSM_RESTLESS ||
+		    !left_alone(addr, ksm_rec_age(block->rec[i])))
+			return false;
+	}
+	return true;
+}
+
+/* How many PTEs at a time can be seen to be empty */
+#define STRIDE	8
+
+static bool all_none(pte_t *pte)
+{
+	typeof(pte_val(*pte)) bits = 0;
+	unsigned int i;
+
+	for (i = 0; i < STRIDE; i++)
+		bits |= pte_val(ptep_get(pte + i));
+	return !bits;
+}
+
+/* Some pages of one block; if nothing is known of them, holes are cheap */
+static void look_at_block(struct scan_walk *walk, struct vm_area_struct *vma,
+			  pte_t *pte, unsigned long addr, unsigned long end)
+{
+	bool alone = block_is_left_alone(walk, addr);
+	bool known = walk->block;
+
+	while (addr < end) {
+		pte_t cur = ptep_get(pte);
+
+		if (!known && addr + STRIDE * PAGE_SIZE <= end &&
+		    all_none(pte)) {
+			pte += STRIDE;
+			addr += STRIDE * PAGE_SIZE;
+			continue;
+		}
+		if (alone && pte_present(cur))
+			walk->batch->skipped++;
+		else if (!pte_none(cur))
+			look_at_pte(walk, vma, addr, pte, cur);
+		else if (known)
+			note_gone(walk, addr);
+		pte++;
+		addr += PAGE_SIZE;
+	}
+}
+
 static bool look_at_table(struct scan_walk *walk, struct vm_area_struct *vma,
 			  pte_t *pte, unsigned long addr, unsigned long end)
 {
@@ -442,19 +501,13 @@ static bool look_at_table(struct scan_walk *walk, struct vm_area_struct *vma,
 	while (addr < end && !stop) {
 		unsigned long next = min((addr & KSM_BLOCK_MASK) +
 					 KSM_BLOCK_SIZE, end);
-		bool known;
+		unsigned int nr = (next - addr) / PAGE_SIZE;
 
 		enter_block(walk, addr);
-		known = walk->block;
-		walk->batch->passed += (next - addr) / PAGE_SIZE;
-		for (; addr < next; addr += PAGE_SIZE, pte++) {
-			pte_t cur = ptep_get(pte);
-
-			if (!pte_none(cur))
-				look_at_pte(walk, vma, addr, pte, cur);
-			else if (known)
-				note_gone(walk, addr);
-		}
+		walk->batch->passed += nr;
+		look_at_block(walk, vma, pte, addr, next);
+		pte += nr;
+		addr = next;
 		stop = stop_after(walk, next);
 	}
 	return stop;
