@@ -367,8 +367,11 @@ static void rest_a_while(void)
 	cond_resched();
 }
 
-static void rest(void)
+/* Whoever started ksmd just now, after it had no reason for a batch, gets one */
+static void rest(bool worked)
 {
+	if (may_scan() && !worked)
+		return;
 	if (may_scan())
 		rest_a_while();
 	else if (ksm_registry_has_dead())
@@ -386,17 +389,20 @@ static int ksmd(void *unused)
 	set_user_nice(current, 5);
 
 	while (!kthread_should_stop()) {
+		bool worked;
+
 		/* So that suspend need not wait for hot-remove */
 		wait_event_freezable(pause_wait, !READ_ONCE(paused));
 		ksm_scan_lock();
 		ksm_reap(SLICE_DEAD);
-		if (may_scan())
+		worked = may_scan();
+		if (worked)
 			do_batch();
 		else if (may_tidy())
 			tidy();
 		ksm_scan_unlock();
 		try_to_freeze();
-		rest();
+		rest(worked);
 	}
 	return 0;
 }
