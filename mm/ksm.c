@@ -370,17 +370,18 @@ static void rest_a_while(void)
 /* Whoever started ksmd just now, after it had no reason for a batch, gets one */
 static void rest(bool worked)
 {
-	if (may_scan() && !worked)
-		return;
-	if (may_scan())
-		rest_a_while();
-	else if (ksm_registry_has_dead())
+	/* Asked once: it may become true at any moment */
+	if (may_scan()) {
+		if (worked)
+			rest_a_while();
+	} else if (ksm_registry_has_dead()) {
 		schedule_timeout_interruptible(msecs_to_jiffies(REAP_MSECS));
-	else if (may_tidy())
+	} else if (may_tidy()) {
 		wait_event_freezable_timeout(work_wait, has_work(),
 					     msecs_to_jiffies(IDLE_MSECS));
-	else
+	} else {
 		wait_event_freezable(work_wait, has_work() || may_tidy());
+	}
 }
 
 static int ksmd(void *unused)
