@@ -23,6 +23,21 @@ static void check_merged(struct ksm_rmap_item *item, struct ksm_mm *owner,
 		  "ksm: record (3): merged item of another page");
 }
 
+/* Which tree a record belongs to, its page would tell: any will do */
+static bool is_found(struct ksm_block *block, unsigned int index, u64 rec)
+{
+	struct ksm_block *found;
+	unsigned int at;
+	int nid;
+
+	for (nid = 0; nid < nr_node_ids; nid++) {
+		if (ksm_filter_find(ksm_rec_digest(rec), nid, &found, &at) &&
+		    found == block && at == index)
+			return true;
+	}
+	return false;
+}
+
 static void check_plain(struct ksm_block *block, unsigned int index, u64 rec,
 			struct ksm_stats *sum)
 {
@@ -32,6 +47,8 @@ static void check_plain(struct ksm_block *block, unsigned int index, u64 rec,
 		  "ksm: filter (1): lists a page that is not settled");
 	WARN_ONCE(!ksm_filter_has_cell(block, index),
 		  "ksm: filter (1): cell is lost");
+	WARN_ONCE(!is_found(block, index, rec),
+		  "ksm: filter (2): another page has the digest");
 	sum->filtered++;
 }
 
@@ -159,6 +176,8 @@ static void check_stable_tree(int nid, struct ksm_stats *sum,
 static unsigned long check_unstable_tree(int nid)
 {
 	unsigned long count = 0;
+	struct ksm_block *block;
+	unsigned int index;
 	struct rb_node *rb;
 	u64 digest = 0;
 
@@ -169,6 +188,8 @@ static unsigned long check_unstable_tree(int nid)
 		WARN_ONCE(item->digest < digest, "ksm: unstable tree (1): order");
 		WARN_ONCE(item->state != KSM_CANDIDATE || item->nid != nid,
 			  "ksm: unstable tree: stray item");
+		WARN_ONCE(ksm_filter_find(item->digest, nid, &block, &index),
+			  "ksm: filter (2): a candidate has the digest");
 		digest = item->digest;
 		count++;
 		cond_resched();

@@ -16,7 +16,7 @@
  * passed over counts it: a search that comes to a line that nobody passed over
  * has reached the end.
  *
- * Invariants; check.c checks the first:
+ * Invariants, checked by check.c:
  *  1. A record is listed if, and only if, it is FILTERED and the block's
  *     filter_age is that of the table; then it is SETTLED.
  *  2. No two listed records have the same digest and the same tree, and none
@@ -70,11 +70,13 @@ static DEFINE_XARRAY_ALLOC1(ids);
 /**
  * struct probe - a way through the table
  * @line: where it is
- * @left: lines that may still follow
+ * @cell: which cell of that line is looked at next
+ * @left: lines that may still follow, with this one; 0 if there is no table
  * @print: what to look for
  */
 struct probe {
 	unsigned int	line;
+	unsigned int	cell;
 	unsigned int	left;
 	u8		print;
 };
@@ -97,7 +99,34 @@ static struct probe probe_from(u64 digest, int nid)
 static void probe_next(struct probe *probe)
 {
 	probe->line = probe->line + 1 < nr_lines ? probe->line + 1 : 0;
+	probe->cell = 0;
 	probe->left--;
+}
+
+/*
+ * What the next cell with the right print names: a block, or a tagged entry.
+ * NULL if no such cell follows.
+ */
+static void *next_match(struct probe *probe, u32 *where)
+{
+	for (; probe->left; probe_next(probe)) {
+		struct filter_line *line = &lines[probe->line];
+
+		while (probe->cell < LINE_CELLS) {
+			unsigned int i = probe->cell++;
+			void *at;
+
+			if (line->print[i] != probe->print || !line->where[i])
+				continue;
+			*where = line->where[i];
+			at = xa_load(&ids, *where >> INDEX_BITS);
+			if (!WARN_ON_ONCE(!at))
+				return at;
+		}
+		if (!line->passed)
+			break;
+	}
+	return NULL;
 }
 
 static u32 where_of(const struct ksm_block *block, unsigned int index)
@@ -149,28 +178,17 @@ bool ksm_filter_find(u64 digest, int nid, struct ksm_block **block,
 		     unsigned int *index)
 {
 	struct probe probe = probe_from(digest, nid);
-	unsigned int i;
+	void *at;
+	u32 where;
 
 	lockdep_assert_held(&ksm_scan_mutex);
-	for (; lines && probe.left; probe_next(&probe)) {
-		struct filter_line *line = &lines[probe.line];
-
-		for (i = 0; i < LINE_CELLS; i++) {
-			void *at;
-
-			if (line->print[i] != probe.print || !line->where[i])
-				continue;
-			at = xa_load(&ids, line->where[i] >> INDEX_BITS);
-			if (WARN_ON_ONCE(!at) || xa_pointer_tag(at))
-				continue;
-			*block = at;
-			*index = line->where[i] % KSM_BLOCK_PAGES;
-			if (ksm_rec_digest(ksm_record_get(*block, *index)) ==
-			    digest)
-				return true;
-		}
-		if (!line->passed)
-			break;
+	while ((at = next_match(&probe, &where))) {
+		if (xa_pointer_tag(at))
+			continue;
+		*block = at;
+		*index = where % KSM_BLOCK_PAGES;
+		if (ksm_rec_digest(ksm_record_get(*block, *index)) == digest)
+			return true;
 	}
 	return false;
 }
@@ -187,26 +205,15 @@ struct ksm_entry *ksm_filter_find_entry(u64 digest, int nid)
 {
 	struct probe probe = probe_from(digest, nid);
 	struct ksm_entry *entry;
-	unsigned int i;
+	void *at;
+	u32 where;
 
 	lockdep_assert_held(&ksm_scan_mutex);
-	for (; lines && probe.left; probe_next(&probe)) {
-		struct filter_line *line = &lines[probe.line];
-
-		for (i = 0; i < LINE_CELLS; i++) {
-			void *at;
-
-			if (line->print[i] != probe.print || !line->where[i])
-				continue;
-			at = xa_load(&ids, line->where[i] >> INDEX_BITS);
-			if (WARN_ON_ONCE(!at) || !xa_pointer_tag(at))
-				continue;
-			entry = xa_untag_pointer(at);
-			if (entry->digest == digest && entry->nid == nid)
-				return entry;
-		}
-		if (!line->passed)
-			break;
+	while ((at = next_match(&probe, &where))) {
+		entry = xa_untag_pointer(at);
+		if (xa_pointer_tag(at) && entry->digest == digest &&
+		    entry->nid == nid)
+			return entry;
 	}
 	return NULL;
 }
@@ -246,15 +253,13 @@ static bool fill_cell(u32 where, u64 digest, int nid)
 	return true;
 }
 
-static bool find_cell(u32 where, u64 digest, struct probe *probe,
-		      unsigned int *cell)
+static bool find_cell(u32 where, u64 digest, struct probe *probe)
 {
-	for (*probe = probe_from(digest, 0); lines && probe->left;
-	     probe_next(probe)) {
+	for (*probe = probe_from(digest, 0); probe->left; probe_next(probe)) {
 		struct filter_line *line = &lines[probe->line];
 
-		for (*cell = 0; *cell < LINE_CELLS; (*cell)++) {
-			if (line->where[*cell] == where)
+		for (; probe->cell < LINE_CELLS; probe->cell++) {
+			if (line->where[probe->cell] == where)
 				return true;
 		}
 		if (!line->passed)
@@ -263,11 +268,11 @@ static bool find_cell(u32 where, u64 digest, struct probe *probe,
 	return false;
 }
 
-static void empty_cell(u64 digest, const struct probe *probe, unsigned int cell)
+static void empty_cell(u64 digest, const struct probe *probe)
 {
 	struct probe from;
 
-	lines[probe->line].where[cell] = 0;
+	lines[probe->line].where[probe->cell] = 0;
 	for (from = probe_from(digest, 0); from.line != probe->line;
 	     probe_next(&from))
 		lines[from.line].passed--;
@@ -330,7 +335,6 @@ void ksm_filter_drop(struct ksm_block *block, unsigned int index)
 {
 	u64 *rec = &block->rec[ksm_block_rank(block, index)];
 	struct probe probe;
-	unsigned int cell;
 
 	lockdep_assert_held(&ksm_scan_mutex);
 	if (!ksm_filter_lists(block, *rec))
@@ -338,9 +342,9 @@ void ksm_filter_drop(struct ksm_block *block, unsigned int index)
 	*rec &= ~KSM_REC_FILTERED;
 	ksm_count_filtered(-1);
 	if (WARN_ON_ONCE(!find_cell(where_of(block, index),
-				    ksm_rec_digest(*rec), &probe, &cell)))
+				    ksm_rec_digest(*rec), &probe)))
 		return;
-	empty_cell(ksm_rec_digest(*rec), &probe, cell);
+	empty_cell(ksm_rec_digest(*rec), &probe);
 }
 
 /**
@@ -384,7 +388,6 @@ void ksm_filter_block_gone(struct ksm_block *block)
 void ksm_filter_add_entry(struct ksm_entry *entry)
 {
 	struct probe probe;
-	unsigned int cell;
 
 	lockdep_assert_held(&ksm_scan_mutex);
 	if (!lines)
@@ -394,8 +397,8 @@ void ksm_filter_add_entry(struct ksm_entry *entry)
 		if (entry->id)
 			ksm_count_filter(KSM_BLOCK_ID_BYTES);
 	}
-	if (!entry->id || find_cell(entry->id << INDEX_BITS, entry->digest,
-				    &probe, &cell))
+	if (!entry->id ||
+	    find_cell(entry->id << INDEX_BITS, entry->digest, &probe))
 		return;
 	nr_entries += fill_cell(entry->id << INDEX_BITS, entry->digest,
 				entry->nid);
@@ -410,13 +413,12 @@ void ksm_filter_add_entry(struct ksm_entry *entry)
 void ksm_filter_drop_entry(struct ksm_entry *entry)
 {
 	struct probe probe;
-	unsigned int cell;
 
 	lockdep_assert_held(&ksm_scan_mutex);
 	if (!entry->id)
 		return;
-	if (find_cell(entry->id << INDEX_BITS, entry->digest, &probe, &cell)) {
-		empty_cell(entry->digest, &probe, cell);
+	if (find_cell(entry->id << INDEX_BITS, entry->digest, &probe)) {
+		empty_cell(entry->digest, &probe);
 		nr_entries--;
 	}
 	xa_erase(&ids, entry->id);
@@ -570,9 +572,8 @@ bool ksm_filter_has_cell(struct ksm_block *block, unsigned int index)
 {
 	u64 digest = ksm_rec_digest(ksm_record_get(block, index));
 	struct probe probe;
-	unsigned int cell;
 
-	return find_cell(where_of(block, index), digest, &probe, &cell);
+	return find_cell(where_of(block, index), digest, &probe);
 }
 
 /**
@@ -585,8 +586,7 @@ bool ksm_filter_has_cell(struct ksm_block *block, unsigned int index)
 bool ksm_filter_has_entry(struct ksm_entry *entry)
 {
 	struct probe probe;
-	unsigned int cell;
 
-	return entry->id && find_cell(entry->id << INDEX_BITS, entry->digest,
-				      &probe, &cell);
+	return entry->id &&
+	       find_cell(entry->id << INDEX_BITS, entry->digest, &probe);
 }
