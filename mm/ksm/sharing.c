@@ -86,23 +86,24 @@ bool ksm_item_unlist(struct ksm_rmap_item *item, enum ksm_lock_mode mode)
 	struct ksm_stable_node *node = item->node;
 	struct folio *folio;
 
-	switch (ksm_node_grab(node, mode, &folio)) {
-	case 0:
-		unlist(item);
-		folio_unlock(folio);
-		folio_put(folio);
-		return true;
-	case -ESTALE:
-		unlist(item);
-		/* Who takes all apart drops the nodes at the end, in order */
-		if (mode == KSM_LOCK_WAIT)
-			node->entry.bereft = true;
-		else if (!node->entry.count)
-			discard(node);
-		return true;
-	default:
-		return false;
+	if (!node->entry.bereft) {
+		int err = ksm_node_grab(node, mode, &folio);
+
+		if (!err) {
+			unlist(item);
+			folio_unlock(folio);
+			folio_put(folio);
+			return true;
+		}
+		if (err != -ESTALE)
+			return false;
+		node->entry.bereft = true;
 	}
+	unlist(item);
+	/* Who takes all apart drops the nodes at the end, in order */
+	if (mode == KSM_LOCK_TRY && !node->entry.count)
+		discard(node);
+	return true;
 }
 
 /**
@@ -204,8 +205,13 @@ bool ksm_records_drop(struct ksm_mm *owner, unsigned long *from,
 		struct ksm_block *next = ksm_block_next(block);
 		u64 left = block->present & block_mask(block->base, *from, to);
 
-		for (; left; left &= left - 1, done++)
-			ksm_record_drop(owner, block, __ffs64(left), mode);
+		/* The last one first: so no record has to be moved */
+		for (; left; done++) {
+			unsigned int index = fls64(left) - 1;
+
+			left &= ~BIT_ULL(index);
+			ksm_record_drop(owner, block, index, mode);
+		}
 		if (!block->present)
 			ksm_block_free(owner, block);
 		block = next;

@@ -49,7 +49,7 @@ static int unmerge_slice(struct ksm_mm *owner, unsigned long *addr)
 	return 0;
 }
 
-static int unmerge_mm(struct ksm_mm *owner)
+static int unshare_mm(struct ksm_mm *owner)
 {
 	unsigned long addr = 0;
 	int more = 1;
@@ -67,10 +67,13 @@ static int unmerge_mm(struct ksm_mm *owner)
 				return 0;
 		}
 	}
-	if (more)
-		return more;
+	return more;
+}
 
-	addr = 0;
+static int forget_mm(struct ksm_mm *owner)
+{
+	unsigned long addr = 0;
+
 	while (!ksm_records_drop(owner, &addr, ULONG_MAX, SLICE_RECORDS,
 				 KSM_LOCK_WAIT)) {
 		if (fatal_signal_pending(current))
@@ -80,6 +83,19 @@ static int unmerge_mm(struct ksm_mm *owner)
 			return 0;
 	}
 	return 0;
+}
+
+/* One after the other; those that are registered meanwhile as well */
+static int visit_mms(int (*fn)(struct ksm_mm *owner))
+{
+	struct ksm_mm *owner;
+	int err = 0;
+
+	ksm_registry_rewind(KSM_CURSOR_UNMERGE, /* ahead = */ true);
+	while (!err && (owner = ksm_registry_next(KSM_CURSOR_UNMERGE)))
+		err = fn(owner);
+	ksm_registry_rewind(KSM_CURSOR_UNMERGE, /* ahead = */ false);
+	return err;
 }
 
 /**
@@ -318,15 +334,14 @@ static int reap_all(void)
  */
 int ksm_unmerge_all(void)
 {
-	struct ksm_mm *owner;
-	int err = 0;
+	int err;
 
 	/* All at once is cheaper than page by page */
 	ksm_filter_fit(0);
-	ksm_registry_rewind(KSM_CURSOR_UNMERGE, /* ahead = */ true);
-	while (!err && (owner = ksm_registry_next(KSM_CURSOR_UNMERGE)))
-		err = unmerge_mm(owner);
-	ksm_registry_rewind(KSM_CURSOR_UNMERGE, /* ahead = */ false);
+	err = visit_mms(unshare_mm);
+	/* Only now: pages that have gone need not be locked for their items */
+	if (!err)
+		err = visit_mms(forget_mm);
 	if (!err)
 		err = reap_all();
 	if (!err)
