@@ -13,10 +13,10 @@
  */
 #include "../kselftest_harness.h"
 #include <linux/futex.h>
-#include <linux/io_uring.h>
 #include <sys/ptrace.h>
 #include <sys/uio.h>
 #include "ksm_util.h"
+#include "ksm_ring.h"
 #include "ksm_env.h"
 
 #define OWNER		71
@@ -241,45 +241,43 @@ static int act_heir_checks(struct ksm_act *a)
 	return ksm_ask(&heir, 2);
 }
 
-/* Put the wanted bytes into a pipe; 0 or -errno. */
-static int fill_pipe(struct ksm_act *a, int *fd)
+/* The wanted bytes come to the page out of a pipe; 0 or -errno. */
+static int from_pipe(struct ksm_act *a, ssize_t (*take)(int fd, char *to))
 {
 	char *from = source(wanted(a));
-	int ret = 0;
+	int fd[2], ret = 0;
 
 	if (!from || pipe(fd))
 		return -ENOMEM;
-	if (write(fd[1], from, ksm_psize()) != (ssize_t)ksm_psize())
+	if (write(fd[1], from, ksm_psize()) != (ssize_t)ksm_psize() ||
+	    take(fd[0], target(a)) != (ssize_t)ksm_psize())
 		ret = -EIO;
+	close(fd[0]);
+	close(fd[1]);
 	ksm_unmap(from, 1);
 	return ret;
 }
 
+static ssize_t take_by_read(int fd, char *to)
+{
+	return read(fd, to, ksm_psize());
+}
+
+static ssize_t take_by_vmsplice(int fd, char *to)
+{
+	struct iovec iov = { to, ksm_psize() };
+
+	return vmsplice(fd, &iov, 1, 0);
+}
+
 static int act_read_pipe(struct ksm_act *a)
 {
-	int fd[2], ret = fill_pipe(a, fd);
-
-	if (ret)
-		return ret;
-	if (read(fd[0], target(a), ksm_psize()) != (ssize_t)ksm_psize())
-		ret = -EIO;
-	close(fd[0]);
-	close(fd[1]);
-	return ret;
+	return from_pipe(a, take_by_read);
 }
 
 static int act_vmsplice(struct ksm_act *a)
 {
-	struct iovec to = { target(a), ksm_psize() };
-	int fd[2], ret = fill_pipe(a, fd);
-
-	if (ret)
-		return ret;
-	if (vmsplice(fd[0], &to, 1, 0) != (ssize_t)ksm_psize())
-		ret = -EIO;
-	close(fd[0]);
-	close(fd[1]);
-	return ret;
+	return from_pipe(a, take_by_vmsplice);
 }
 
 /* A file in memory that holds the wanted bytes; -errno. */
@@ -389,87 +387,13 @@ static int act_direct_read(struct ksm_act *a)
 	return ret;
 }
 
-/* A ring of io_uring for one request at a time. */
-struct ring {
-	int fd;
-	char *rings;		/* both of them, where the kernel allows it */
-	struct io_uring_sqe *sqe;
-	struct io_uring_params par;
-};
-
-static int ring_open(struct ring *r)
-{
-	struct io_uring_params *par = &r->par;
-	const int prot = PROT_READ | PROT_WRITE;
-	size_t len;
-
-	memset(r, 0, sizeof(*r));
-	r->fd = (int)syscall(__NR_io_uring_setup, 1, par);
-	if (r->fd < 0)
-		return NOT_HERE;
-	len = par->sq_off.array + par->sq_entries * sizeof(uint32_t);
-	if (len < par->cq_off.cqes +
-		  par->cq_entries * sizeof(struct io_uring_cqe))
-		len = par->cq_off.cqes +
-			par->cq_entries * sizeof(struct io_uring_cqe);
-	r->rings = MAP_FAILED;
-	if (par->features & IORING_FEAT_SINGLE_MMAP)
-		r->rings = mmap(NULL, len, prot, MAP_SHARED, r->fd,
-				IORING_OFF_SQ_RING);
-	r->sqe = mmap(NULL, sizeof(*r->sqe), prot, MAP_SHARED, r->fd,
-		      IORING_OFF_SQES);
-	if (r->rings != MAP_FAILED && (void *)r->sqe != MAP_FAILED)
-		return 0;
-	close(r->fd);
-	return NOT_HERE;
-}
-
-static int ring_register(struct ring *r, char *page)
-{
-	struct iovec iov = { page, ksm_psize() };
-
-	return syscall(__NR_io_uring_register, r->fd, IORING_REGISTER_BUFFERS,
-		       &iov, 1) ? -errno : 0;
-}
-
-static int ring_unregister(struct ring *r)
-{
-	return syscall(__NR_io_uring_register, r->fd,
-		       IORING_UNREGISTER_BUFFERS, NULL, 0) ? -errno : 0;
-}
-
-/* The registered page gets the first page of a file; 0 or -errno. */
-static int ring_read(struct ring *r, int fd, char *page)
-{
-	uint32_t *tail = (uint32_t *)(r->rings + r->par.sq_off.tail);
-	uint32_t *slots = (uint32_t *)(r->rings + r->par.sq_off.array);
-	uint32_t *head = (uint32_t *)(r->rings + r->par.cq_off.head);
-	struct io_uring_cqe *cqes =
-		(struct io_uring_cqe *)(r->rings + r->par.cq_off.cqes);
-	int res;
-
-	*r->sqe = (struct io_uring_sqe){
-		.opcode	= IORING_OP_READ_FIXED,
-		.fd	= fd,
-		.addr	= (unsigned long)page,
-		.len	= (uint32_t)ksm_psize(),
-	};
-	slots[*tail % r->par.sq_entries] = 0;
-	__atomic_store_n(tail, *tail + 1, __ATOMIC_RELEASE);
-	if (syscall(__NR_io_uring_enter, r->fd, 1, 1, IORING_ENTER_GETEVENTS,
-		    NULL, 0) != 1)
-		return -EIO;
-	res = __atomic_load_n(&cqes[*head % r->par.cq_entries].res,
-			      __ATOMIC_ACQUIRE);
-	__atomic_store_n(head, *head + 1, __ATOMIC_RELEASE);
-	return res == (int)ksm_psize() ? 0 : -EIO;
-}
-
-static struct ring ring;	/* of the puppet */
+static struct ksm_ring ring;	/* of the puppet */
 
 static int act_ring_pin(struct ksm_act *a)
 {
-	return ring_open(&ring) ?: ring_register(&ring, target(a));
+	if (ksm_ring_open(&ring))
+		return NOT_HERE;
+	return ksm_ring_register(&ring, target(a), 1);
 }
 
 static int act_ring_write(struct ksm_act *a)
@@ -478,17 +402,17 @@ static int act_ring_write(struct ksm_act *a)
 
 	if (fd < 0)
 		return fd;
-	ret = ring_read(&ring, fd, target(a));
+	ret = ksm_ring_read(&ring, fd, target(a), 0);
 	close(fd);
 	return ret;
 }
 
 static int act_ring_unpin(struct ksm_act *a)
 {
-	int ret = ring_unregister(&ring);
+	int ret = ksm_ring_unregister(&ring);
 
 	(void)a;
-	close(ring.fd);
+	ksm_ring_close(&ring);
 	return ret;
 }
 
@@ -499,9 +423,24 @@ static int act_ring(struct ksm_act *a)
 
 /* ---- writers: another page in its place ---------------------------------- */
 
+static int act_dontneed(struct ksm_act *a)
+{
+	return ksm_advise(target(a), 1, MADV_DONTNEED);
+}
+
 static int act_dontneed_store(struct ksm_act *a)
 {
-	return ksm_advise(target(a), 1, MADV_DONTNEED) ?: act_store(a);
+	return act_dontneed(a) ?: act_store(a);
+}
+
+/* The old page goes, and userfaultfd puts one there. */
+static int refill(struct ksm_act *a, unsigned long how, void *what)
+{
+	int ret = act_dontneed(a);
+
+	if (!ret && ioctl(uffd, how, what))
+		ret = -errno;
+	return ret;
 }
 
 static int act_uffd_copy(struct ksm_act *a)
@@ -512,10 +451,8 @@ static int act_uffd_copy(struct ksm_act *a)
 		.src = (unsigned long)from,
 		.len = ksm_psize(),
 	};
-	int ret = ksm_advise(target(a), 1, MADV_DONTNEED);
+	int ret = refill(a, UFFDIO_COPY, &copy);
 
-	if (!ret && ioctl(uffd, UFFDIO_COPY, &copy))
-		ret = -errno;
 	ksm_unmap(from, 1);
 	return ret;
 }
@@ -532,11 +469,8 @@ static int act_uffd_move(struct ksm_act *a)
 		.src = (unsigned long)donated(a),
 		.len = ksm_psize(),
 	};
-	int ret = ksm_advise(target(a), 1, MADV_DONTNEED);
 
-	if (!ret && ioctl(uffd, UFFD_MOVE, &move))
-		ret = -errno;
-	return ret;
+	return refill(a, UFFD_MOVE, &move);
 }
 
 /* The area that arrives is not a mergeable one: that is to be said again. */
@@ -815,8 +749,9 @@ static int passes_to_merge(FIXTURE_DATA(ksm_dirty) * self,
 }
 
 /*
- * 1.4, 1.5: one page after the other, so that no pass which happens to read
- * all of them again can be the reason that all are noticed.
+ * B117: a settled page becomes the twin of another one, in each of these ways.
+ * One page after the other, so that no pass which happens to read all of them
+ * again can be the reason that all are noticed.
  */
 TEST_F_TIMEOUT(ksm_dirty, change_is_noticed, 120)
 {
@@ -919,7 +854,7 @@ static int change_by(struct ksm_puppet *p, int (*act)(struct ksm_act *a),
 
 static int act_dontneed_read(struct ksm_act *a)
 {
-	int ret = ksm_advise(target(a), 1, MADV_DONTNEED);
+	int ret = act_dontneed(a);
 
 	if (!ret)
 		ksm_touch(target(a));
@@ -932,21 +867,13 @@ static int act_uffd_zero(struct ksm_act *a)
 		.range.start = (unsigned long)target(a),
 		.range.len = ksm_psize(),
 	};
-	int ret = ksm_advise(target(a), 1, MADV_DONTNEED);
 
-	if (!ret && ioctl(uffd, UFFDIO_ZEROPAGE, &zero))
-		ret = -errno;
-	return ret;
-}
-
-static int act_dontneed(struct ksm_act *a)
-{
-	return ksm_advise(target(a), 1, MADV_DONTNEED);
+	return refill(a, UFFDIO_ZEROPAGE, &zero);
 }
 
 /*
- * 1.5: the page goes, and what is there instead is no page of KSM's: it is
- * forgotten at the next visit, and a new one there is as good as any.
+ * The page goes, and what is there instead is no page of KSM's: it is forgotten
+ * at the next visit, and a new one there is as good as any.
  */
 static void page_goes(struct __test_metadata *_metadata, struct ksm_puppet *p,
 		      int (*go)(struct ksm_act *a),
@@ -993,7 +920,10 @@ TEST_F_TIMEOUT(ksm_dirty_then, dontneed, 60)
 	page_goes(_metadata, &self->p, act_dontneed, NULL);
 }
 
-/* A pin that stays over some passes, writing now and then. */
+/*
+ * B90: a pin that stays over some passes, writing now and then.  The page is a
+ * twin each time, and is not merged before it is unpinned.
+ */
 TEST_F_TIMEOUT(ksm_dirty_then, long_pin, 90)
 {
 	struct ksm_puppet *p = &self->p;
@@ -1151,6 +1081,30 @@ static size_t bad_parts(char *p)
 		ksm_count_bad(sub(p, 104), NR_SUB - 104, HUGE_SEED + 1104, 1);
 }
 
+/* Fill the place, and let it settle; false when that takes a huge page. */
+static bool settle_parts(struct __test_metadata *_metadata, char *p, int advice)
+{
+	bool huge = advice == MADV_HUGEPAGE;
+
+	madvise(p, HUGE_SIZE, advice);
+	ksm_fill_range(p, NR_SUB, HUGE_SEED + 1000, 1);
+	if (huge && !is_huge(p))
+		return false;
+	ASSERT_EQ(0, ksm_mergeable(p, NR_SUB));
+	ASSERT_EQ(0, ksm_step(SETTLE_PASSES));
+	ASSERT_EQ(0, ksm_get("pages_shared"));
+	ASSERT_EQ(huge, is_huge(p));
+	return true;
+}
+
+static void expect_all_merged(struct __test_metadata *_metadata, char *p,
+			      char *q)
+{
+	EXPECT_EQ(4, parts_merged(p, q));
+	EXPECT_EQ(0UL, bad_parts(p));
+	EXPECT_EQ(0UL, ksm_count_bad(q, NR_TARGETS, HUGE_SEED, 1));
+}
+
 /*
  * A store to a part of a huge page that has settled: its PMD tells nothing, so
  * parts are read again after 1, 2, 4 and up to 16 passes.
@@ -1160,14 +1114,8 @@ TEST_F_TIMEOUT(ksm_dirty_huge, store_to_a_part, 120)
 	char *p = self->p, *q = self->q;
 	int pass;
 
-	madvise(p, HUGE_SIZE, MADV_HUGEPAGE);
-	ksm_fill_range(p, NR_SUB, HUGE_SEED + 1000, 1);
-	if (!is_huge(p))
+	if (!settle_parts(_metadata, p, MADV_HUGEPAGE))
 		SKIP(return, "no huge page to be had");
-	ASSERT_EQ(0, ksm_mergeable(p, NR_SUB));
-	ASSERT_EQ(0, ksm_step(SETTLE_PASSES));
-	ASSERT_EQ(0, ksm_get("pages_shared"));
-	ASSERT_TRUE(is_huge(p));
 	ksm_fill_range(sub(p, 100), 2, HUGE_SEED, 1);
 	if (self->reread != KSM_BAD) {
 		ASSERT_EQ(0, set_reread(1));
@@ -1178,9 +1126,7 @@ TEST_F_TIMEOUT(ksm_dirty_huge, store_to_a_part, 120)
 	ksm_fill_range(sub(p, 102), 2, HUGE_SEED + 2, 1);
 	for (pass = 0; pass < 18 && parts_merged(p, q) < 4; pass++)
 		ASSERT_EQ(0, ksm_step(1));
-	EXPECT_EQ(4, parts_merged(p, q));
-	EXPECT_EQ(0UL, bad_parts(p));
-	EXPECT_EQ(0UL, ksm_count_bad(q, NR_TARGETS, HUGE_SEED, 1));
+	expect_all_merged(_metadata, p, q);
 }
 
 /* A store, and a split before ksmd comes by: the small PTEs are dirty. */
@@ -1188,18 +1134,13 @@ TEST_F_TIMEOUT(ksm_dirty_huge, store_and_split, 120)
 {
 	char *p = self->p, *q = self->q;
 
-	madvise(p, HUGE_SIZE, MADV_HUGEPAGE);
-	ksm_fill_range(p, NR_SUB, HUGE_SEED + 1000, 1);
-	if (!is_huge(p))
+	if (!settle_parts(_metadata, p, MADV_HUGEPAGE))
 		SKIP(return, "no huge page to be had");
-	ASSERT_EQ(0, ksm_mergeable(p, NR_SUB));
-	ASSERT_EQ(0, ksm_step(SETTLE_PASSES));
 	ksm_fill_range(sub(p, 100), 4, HUGE_SEED, 1);
 	ASSERT_EQ(0, mprotect(sub(p, 300), ksm_psize(), PROT_READ));
 	ASSERT_FALSE(is_huge(p));
 	ASSERT_EQ(0, ksm_step(2));
-	EXPECT_EQ(4, parts_merged(p, q));
-	EXPECT_EQ(0UL, bad_parts(p));
+	expect_all_merged(_metadata, p, q);
 }
 
 /* Stores to small pages, which a huge one takes the place of. */
@@ -1207,19 +1148,13 @@ TEST_F_TIMEOUT(ksm_dirty_huge, store_and_collapse, 120)
 {
 	char *p = self->p, *q = self->q;
 
-	madvise(p, HUGE_SIZE, MADV_NOHUGEPAGE);
-	ksm_fill_range(p, NR_SUB, HUGE_SEED + 1000, 1);
-	ASSERT_EQ(0, ksm_mergeable(p, NR_SUB));
-	ASSERT_EQ(0, ksm_step(SETTLE_PASSES));
-	ASSERT_EQ(0, ksm_get("pages_shared"));
+	ASSERT_TRUE(settle_parts(_metadata, p, MADV_NOHUGEPAGE));
 	ksm_fill_range(sub(p, 100), 4, HUGE_SEED, 1);
 	madvise(p, HUGE_SIZE, MADV_HUGEPAGE);
 	if (madvise(p, HUGE_SIZE, MADV_COLLAPSE) || !is_huge(p))
 		SKIP(return, "no huge page to be had");
 	ASSERT_EQ(0, ksm_step(2));
-	EXPECT_EQ(4, parts_merged(p, q));
-	EXPECT_EQ(0UL, bad_parts(p));
-	EXPECT_EQ(0UL, ksm_count_bad(q, NR_TARGETS, HUGE_SEED, 1));
+	expect_all_merged(_metadata, p, q);
 }
 
 /* ---- nothing changes, or everything ------------------------------------- */
@@ -1249,9 +1184,9 @@ FIXTURE_TEARDOWN(ksm_still)
 }
 
 /*
- * In as many passes as there are between two reads of a page, each page is
- * read exactly once and passed over in all others; in most passes, no page is
- * read at all.
+ * B117, B122: in as many passes as there are between two reads of a page, each
+ * page is read exactly once and passed over in all others; in most passes, no
+ * page is read at all.  All the time they are counted as what they are.
  */
 TEST_F_TIMEOUT(ksm_still, settled_pages_are_passed_over, 90)
 {
@@ -1283,7 +1218,7 @@ TEST_F_TIMEOUT(ksm_still, settled_pages_are_passed_over, 90)
 	EXPECT_EQ(3 * NR_STILL, ksm_get("pages_scanned") - from);
 }
 
-/* Without smart_scan each page is read in each pass, and none is skipped. */
+/* B122: without smart_scan each page is read in each pass, none is skipped. */
 TEST_F_TIMEOUT(ksm_still, all_are_read_without_smart_scan, 60)
 {
 	long long from, skipped;

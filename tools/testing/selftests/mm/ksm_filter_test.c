@@ -92,7 +92,7 @@ static int stays_unique(struct ksm_puppet *p, int nr, long pages)
 	return ret;
 }
 
-/* Unique pages have no rmap items, and none of their counters moves. */
+/* B117: unique pages have no rmap items, and none of their counters moves. */
 TEST_F_TIMEOUT(ksm_filter, unique_pages_have_no_items, 90)
 {
 	struct ksm_puppet *p = self->p;
@@ -127,7 +127,7 @@ static int act_map_twins(struct ksm_act *a)
 	return ksm_mergeable(more, (size_t)a->arg[0]);
 }
 
-/* In the process itself, in places all over its area. */
+/* B117: in the process itself, in places all over its area. */
 TEST_F_TIMEOUT(ksm_filter, late_twin_in_the_process, 60)
 {
 	struct ksm_puppet *p = self->p;
@@ -154,7 +154,7 @@ TEST_F_TIMEOUT(ksm_filter, late_twin_in_the_process, 60)
 	EXPECT_EQ(0, ksm_do(p, ksm_act_check));
 }
 
-/* In another process: all of its pages, in the other order. */
+/* B117: in another process, all of its pages, in the other order. */
 TEST_F_TIMEOUT(ksm_filter, late_twins_in_another_process, 60)
 {
 	struct ksm_puppet *p = self->p;
@@ -258,7 +258,7 @@ static long nr_inherited(struct ksm_puppet *p)
 	return nr;
 }
 
-/* A fork, and a write of the child: a twin of what another process has. */
+/* B117: a fork, and a write of the child: a twin of what another one has. */
 TEST_F_TIMEOUT(ksm_filter, late_twin_by_a_forked_child, 60)
 {
 	struct ksm_puppet *p = self->p;
@@ -551,7 +551,7 @@ static int start_on(struct ksm_puppet *p, int node)
 	return ksm_do1(p, act_map_on, node);
 }
 
-/* D9: equal pages of two nodes are unique, those of one node are not. */
+/* D9, B69: equal pages of two nodes are unique, those of one node are not. */
 TEST_F_TIMEOUT(ksm_filter, each_node_has_its_own_twins, 90)
 {
 	struct ksm_puppet *p = self->p;

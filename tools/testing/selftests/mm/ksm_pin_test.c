@@ -8,9 +8,9 @@
  * and long-term read-only pins of gup_test, where the kernel has it.
  */
 #include "../kselftest_harness.h"
-#include <linux/io_uring.h>
 #include <sys/uio.h>
 #include "ksm_util.h"
+#include "ksm_ring.h"
 #include "ksm_env.h"
 
 #define NR_PAGES	16
@@ -30,15 +30,6 @@ struct pin_longterm {
 #define PIN_STOP	_IO('g', 8)
 #define PIN_READ	_IOW('g', 9, uint64_t)
 #define PIN_FAST	2
-
-/* A ring of io_uring with room for a few requests. */
-struct ring {
-	int fd;
-	char *sq;
-	char *cq;
-	struct io_uring_sqe *sqes;
-	struct io_uring_params p;
-};
 
 FIXTURE(ksm_pin) {
 	char *p;		/* NR_PAGES pages, and ... */
@@ -94,94 +85,6 @@ FIXTURE_TEARDOWN(ksm_pin)
 
 /* ---- io_uring ------------------------------------------------------------ */
 
-static void ring_close(struct ring *r)
-{
-	close(r->fd);
-}
-
-static void *ring_map(struct ring *r, size_t len, off_t what)
-{
-	return mmap(NULL, len, PROT_READ | PROT_WRITE,
-		    MAP_SHARED | MAP_POPULATE, r->fd, what);
-}
-
-static int ring_open(struct ring *r)
-{
-	struct io_uring_params *p = &r->p;
-
-	memset(r, 0, sizeof(*r));
-	r->fd = (int)syscall(__NR_io_uring_setup, 4, p);
-	if (r->fd < 0)
-		return -errno;
-	r->sq = ring_map(r, p->sq_off.array + p->sq_entries * sizeof(uint32_t),
-			 IORING_OFF_SQ_RING);
-	r->cq = ring_map(r, p->cq_off.cqes +
-			 p->cq_entries * sizeof(struct io_uring_cqe),
-			 IORING_OFF_CQ_RING);
-	r->sqes = ring_map(r, p->sq_entries * sizeof(struct io_uring_sqe),
-			   IORING_OFF_SQES);
-	if (r->sq != MAP_FAILED && r->cq != MAP_FAILED &&
-	    (void *)r->sqes != MAP_FAILED)
-		return 0;
-	ring_close(r);
-	return -ENOMEM;
-}
-
-static int ring_register(struct ring *r, char *p, size_t npages)
-{
-	struct iovec iov = { p, npages * ksm_psize() };
-
-	return syscall(__NR_io_uring_register, r->fd, IORING_REGISTER_BUFFERS,
-		       &iov, 1) ? -errno : 0;
-}
-
-static int ring_unregister(struct ring *r)
-{
-	return syscall(__NR_io_uring_register, r->fd,
-		       IORING_UNREGISTER_BUFFERS, NULL, 0) ? -errno : 0;
-}
-
-static uint32_t *ring_word(char *ring, uint32_t offset)
-{
-	return (uint32_t *)(ring + offset);
-}
-
-/* Read from a file into registered memory; bytes or -errno. */
-static int ring_read(struct ring *r, int fd, char *to, size_t len, off_t from)
-{
-	struct io_uring_params *p = &r->p;
-	uint32_t *tail = ring_word(r->sq, p->sq_off.tail);
-	uint32_t mask = *ring_word(r->sq, p->sq_off.ring_mask);
-	uint32_t *cq_head = ring_word(r->cq, p->cq_off.head);
-	uint32_t cq_mask = *ring_word(r->cq, p->cq_off.ring_mask);
-	struct io_uring_sqe *sqe = &r->sqes[*tail & mask];
-	struct io_uring_cqe *cqe;
-	int ret;
-
-	memset(sqe, 0, sizeof(*sqe));
-	sqe->opcode = IORING_OP_READ_FIXED;
-	sqe->fd = fd;
-	sqe->addr = (unsigned long)to;
-	sqe->len = (uint32_t)len;
-	sqe->off = (uint64_t)from;
-	sqe->buf_index = 0;
-	ring_word(r->sq, p->sq_off.array)[*tail & mask] = *tail & mask;
-	__atomic_store_n(tail, *tail + 1, __ATOMIC_RELEASE);
-
-	ret = (int)syscall(__NR_io_uring_enter, r->fd, 1, 1,
-			   IORING_ENTER_GETEVENTS, NULL, 0);
-	if (ret < 0)
-		return -errno;
-	if (__atomic_load_n(ring_word(r->cq, p->cq_off.tail),
-			    __ATOMIC_ACQUIRE) == *cq_head)
-		return -EIO;
-	cqe = (struct io_uring_cqe *)(r->cq + p->cq_off.cqes) +
-		(*cq_head & cq_mask);
-	ret = cqe->res;
-	__atomic_store_n(cq_head, *cq_head + 1, __ATOMIC_RELEASE);
-	return ret;
-}
-
 /* A file whose page v holds what page 0 of version v would hold. */
 static int versions_file(int versions)
 {
@@ -209,13 +112,13 @@ TEST_F_TIMEOUT(ksm_pin, registered_buffers_are_not_merged, 60)
 {
 	char *p = self->p, *q = self->q;
 	uint64_t pfn[NR_PAGES];
-	struct ring r;
+	struct ksm_ring r;
 	size_t i;
 	int fd;
 
-	if (ring_open(&r))
+	if (ksm_ring_open(&r))
 		SKIP(return, "no io_uring");
-	ASSERT_EQ(0, ring_register(&r, p, NR_PAGES));
+	ASSERT_EQ(0, ksm_ring_register(&r, p, NR_PAGES));
 	for (i = 0; i < NR_PAGES; i++)
 		pfn[i] = ksm_pfn(0, p + at(i));
 	ASSERT_EQ(0, ksm_scan_settle());
@@ -226,20 +129,19 @@ TEST_F_TIMEOUT(ksm_pin, registered_buffers_are_not_merged, 60)
 
 	fd = versions_file(8);
 	ASSERT_GE(fd, 0);
-	EXPECT_EQ((int)ksm_psize(),
-		  ring_read(&r, fd, p, ksm_psize(), at(7)));
+	EXPECT_EQ(0, ksm_ring_read(&r, fd, p, 7));
 	EXPECT_TRUE(ksm_is(p, SEED(0, 7)));
 	ksm_fill(p, SEED(0, 1));
 	EXPECT_EQ(0UL, bad(p, 1));
 	EXPECT_EQ(0UL, bad(q, 1));
 
-	ASSERT_EQ(0, ring_unregister(&r));
+	ASSERT_EQ(0, ksm_ring_unregister(&r));
 	/* The pins may be dropped a moment later. */
 	ASSERT_EQ(0, ksm_start());
 	EXPECT_TRUE(ksm_wait_for(common(p, q) == NR_PAGES, KSM_WAIT_SECS));
 	EXPECT_EQ(0UL, bad(p, 1));
 	EXPECT_EQ(0UL, bad(q, 1));
-	ring_close(&r);
+	ksm_ring_close(&r);
 	close(fd);
 }
 
@@ -250,25 +152,24 @@ TEST_F_TIMEOUT(ksm_pin, registered_buffers_are_not_merged, 60)
 TEST_F_TIMEOUT(ksm_pin, registering_merged_pages, 60)
 {
 	char *p = self->p, *q = self->q;
-	struct ring r;
+	struct ksm_ring r;
 	int fd;
 
-	if (ring_open(&r))
+	if (ksm_ring_open(&r))
 		SKIP(return, "no io_uring");
 	ASSERT_EQ(0, ksm_scan_settle());
 	ASSERT_EQ(NR_PAGES, common(p, q));
-	ASSERT_EQ(0, ring_register(&r, p, NR_PAGES));
+	ASSERT_EQ(0, ksm_ring_register(&r, p, NR_PAGES));
 	EXPECT_EQ(0, common(p, q));
 	ASSERT_EQ(0, ksm_scan_settle());
 	EXPECT_EQ(0, common(p, q));
 
 	fd = versions_file(8);
 	ASSERT_GE(fd, 0);
-	EXPECT_EQ((int)ksm_psize(),
-		  ring_read(&r, fd, p, ksm_psize(), at(5)));
+	EXPECT_EQ(0, ksm_ring_read(&r, fd, p, 5));
 	EXPECT_TRUE(ksm_is(p, SEED(0, 5)));
 	EXPECT_EQ(0UL, bad(q, 1));
-	ring_close(&r);
+	ksm_ring_close(&r);
 	close(fd);
 }
 
@@ -281,10 +182,10 @@ TEST_F_TIMEOUT(ksm_pin, pin_storm, 60)
 	long rounds = 0, wrong = 0, shared = 0, merged = 0;
 	char *p = self->p, *q = self->q;
 	double end = ksm_now() + 6;
-	struct ring r;
-	int fd, ret;
+	struct ksm_ring r;
+	int fd;
 
-	if (ring_open(&r))
+	if (ksm_ring_open(&r))
 		SKIP(return, "no io_uring");
 	fd = versions_file(64);
 	ASSERT_GE(fd, 0);
@@ -293,14 +194,13 @@ TEST_F_TIMEOUT(ksm_pin, pin_storm, 60)
 	for (; ksm_now() < end; rounds++) {
 		int version = 2 + rounds % 62;
 
-		ASSERT_EQ(0, ring_register(&r, p, NR_PAGES));
-		ret = ring_read(&r, fd, p, ksm_psize(), at(version));
-		ASSERT_EQ((int)ksm_psize(), ret);
+		ASSERT_EQ(0, ksm_ring_register(&r, p, NR_PAGES));
+		ASSERT_EQ(0, ksm_ring_read(&r, fd, p, version));
 		wrong += !ksm_is(p, SEED(0, version));
 		shared += common(p, q) != 0;
 		/* The twin follows, so that the two can merge again. */
 		ksm_fill(q, SEED(0, version));
-		ASSERT_EQ(0, ring_unregister(&r));
+		ASSERT_EQ(0, ksm_ring_unregister(&r));
 		if (rounds % 4 == 3)
 			merged += ksm_wait_for(ksm_same_frame(p, q), 0.1);
 	}
@@ -309,7 +209,7 @@ TEST_F_TIMEOUT(ksm_pin, pin_storm, 60)
 	EXPECT_EQ(0, wrong);
 	EXPECT_EQ(0, shared);
 	EXPECT_GT(merged, 0);
-	ring_close(&r);
+	ksm_ring_close(&r);
 	close(fd);
 }
 

@@ -97,16 +97,35 @@ static inline void ksm_nap_us(long us)
 }
 
 /*
+ * A limit for a wait, in seconds in which this machine ran.  A virtual machine
+ * may stand still for a while, and find its clock a minute later.
+ */
+struct ksm_patience {
+	double secs;
+	double seen;		/* when we were last asked; 0: not yet */
+};
+
+/* Has the limit run out?  To be asked every now and then while waiting. */
+static inline bool ksm_impatient(struct ksm_patience *left)
+{
+	double now = ksm_now(), step = left->seen ? now - left->seen : 0;
+
+	left->secs -= step < 1 ? step : 1;
+	left->seen = now;
+	return left->secs <= 0;
+}
+
+/*
  * Evaluate an expression every other millisecond until it is true or @secs
  * have gone by.  Yields whether it came true.
  */
-#define ksm_wait_for(expr, secs) ({				\
-	double __end = ksm_now() + (secs);			\
+#define ksm_wait_for(expr, limit) ({				\
+	struct ksm_patience __left = { .secs = (limit) };	\
 	bool __ok, __last = false;				\
 								\
 	while (!(__ok = !!(expr)) && !__last) {			\
 		ksm_nap_us(2000);				\
-		__last = ksm_now() >= __end;			\
+		__last = ksm_impatient(&__left);		\
 	}							\
 	__ok;							\
 })
@@ -1026,10 +1045,28 @@ static inline int ksm_say(struct ksm_child *c, int val)
 	return n == sizeof(val) ? 0 : -EPIPE;
 }
 
+/* Print where in the kernel a process is, for a log that nobody can ask. */
+static inline void ksm_tell_where(const char *who, pid_t pid)
+{
+	static const char * const files[] = { "stat", "wchan", "stack" };
+	char path[64], text[2048];
+	char *line, *rest;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(files); i++) {
+		snprintf(path, sizeof(path), "/proc/%d/%s", pid, files[i]);
+		if (ksm_slurp(path, text, sizeof(text)) < 0)
+			continue;
+		rest = text;
+		while ((line = strsep(&rest, "\n")))
+			printf("# %s: %s: %s\n", who, files[i], line);
+	}
+}
+
 /* Wait for an int from the other side; 0, -ETIMEDOUT, or -EPIPE if it left. */
 static inline int ksm_hear(struct ksm_child *c, int *val)
 {
-	double end = ksm_now() + 2 * KSM_WAIT_SECS;
+	struct ksm_patience left = { .secs = 2 * KSM_WAIT_SECS };
 	struct pollfd pfd = { .fd = c->in, .events = POLLIN };
 	ssize_t n;
 	int ret;
@@ -1043,7 +1080,11 @@ static inline int ksm_hear(struct ksm_child *c, int *val)
 			return 0;
 		if (n >= 0 || errno != EINTR)
 			return -EPIPE;
-	} while (ksm_now() < end);
+	} while (!ksm_impatient(&left));
+	if (c->pid) {
+		ksm_tell_where("silent child", c->pid);
+		ksm_tell_where("ksmd", ksm_find_ksmd());
+	}
 	return -ETIMEDOUT;
 }
 
@@ -1112,7 +1153,7 @@ static inline int ksm_spawn(struct ksm_child *c, int (*fn)(struct ksm_child *),
  */
 static inline int ksm_reap(struct ksm_child *c)
 {
-	double end = ksm_now() + KSM_WAIT_SECS;
+	struct ksm_patience left = { .secs = KSM_WAIT_SECS };
 	bool killed = false;
 	pid_t ret;
 	int status;
@@ -1121,10 +1162,12 @@ static inline int ksm_reap(struct ksm_child *c)
 		return -ECHILD;
 	close(c->in);
 	close(c->out);
-	while (!(ret = waitpid(c->pid, &status, WNOHANG)) && ksm_now() < end)
+	while (!(ret = waitpid(c->pid, &status, WNOHANG)) &&
+	       !ksm_impatient(&left))
 		ksm_nap_us(2000);
 	if (!ret) {
 		killed = true;
+		ksm_tell_where("child that does not end", c->pid);
 		kill(c->pid, SIGKILL);
 		ret = waitpid(c->pid, &status, 0);
 	}
