@@ -12,7 +12,10 @@ help:
 	@echo 'make kernel        build the kernel with our KSM'
 	@echo 'make run           boot it in QEMU and watch it merge real programs'
 	@echo 'make test          all tests (about half an hour on two processors)'
+	@echo 'make test-debug    the tests of KSM under KASAN, lockdep, kmemleak, ...'
+	@echo 'make test-kcsan    and under KCSAN, which finds data races'
 	@echo 'make check         checkpatch, sparse, W=1 and kernel-doc on our files'
+	@echo 'make fuzz          fuzz the index files in user space (SECONDS=60)'
 	@echo 'make bench         measure ksmd, stock against ours (about 20 minutes)'
 	@echo 'make stock         build the stock kernel from the same configuration'
 	@echo 'make patch         write one patch for a pristine 6.12.y tree'
@@ -25,6 +28,7 @@ help:
 	@echo 'SET="KSM_DEBUG=n ..."        options over those of Kconfig.fragment'
 	@echo 'ROUNDS=5 ONLY="merge ..."    for make bench: how often, and what of'
 	@echo '                             $(scripts)/bench.list'
+	@echo 'SECONDS=600 ONLY="trees ..." for make fuzz: how long in all, and which'
 	@echo
 	@echo 'One program in the virtual machine: $(scripts)/vm.sh -- COMMAND'
 
@@ -45,9 +49,19 @@ run: kernel
 test:
 	@$(scripts)/test.sh
 
+test-debug:
+	@$(scripts)/test.sh debug
+
+test-kcsan:
+	@$(scripts)/test.sh kcsan
+
 check:
 	@$(scripts)/tree.sh ksm
 	@$(scripts)/check.sh
+
+fuzz:
+	@$(scripts)/tree.sh ksm
+	@$(scripts)/fuzz.sh $(or $(SECONDS),60) $(ONLY)
 
 patch:
 	@$(scripts)/patch.sh make
@@ -58,4 +72,4 @@ install-tree:
 clean:
 	@$(scripts)/clean.sh
 
-.PHONY: help kernel stock run test bench check patch install-tree clean
+.PHONY: help kernel stock run test test-debug test-kcsan bench check fuzz patch install-tree clean

@@ -131,7 +131,7 @@ static void *next_match(struct probe *probe, u32 *where)
 
 static u32 where_of(const struct ksm_block *block, unsigned int index)
 {
-	return block->id << INDEX_BITS | index;
+	return (u32)block->id << INDEX_BITS | index;
 }
 
 /**

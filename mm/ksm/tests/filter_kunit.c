@@ -17,10 +17,14 @@ static u64 strong_digest(unsigned long contents)
 	return hash_64(contents + 1, KSM_DIGEST_BITS);
 }
 
-/* All of them want the same line, with the same print for every 256th */
+/* All of them want the same line, of a table with up to 256 */
 static u64 crowded_digest(unsigned long contents)
 {
-	return contents;
+	u64 digest = contents << 12;
+
+	while (digest * GOLDEN_RATIO_64 >> 56)
+		digest++;
+	return digest;
 }
 
 /* Where the blocks are, and which of their pages are listed in which tree */

@@ -24,7 +24,7 @@ prepare() {
 			die "$(basename "$patch") does not apply to $base"
 	done
 	(cd "$stage" && find . -type f -printf '/%P\n') >"$stage.list"
-	rsync -a --delete --link-dest="$base" --exclude=/build --exclude=/check \
+	rsync -a --delete --link-dest="$base" '--exclude=/build*' --exclude=/check \
 		--exclude='local_config.*' --exclude-from="$stage.list" \
 		"$base/" "$tree/"
 	rsync -rlp --checksum "$stage/" "$tree/"

@@ -33,7 +33,7 @@ while read -r name seconds command; do
 	start=$SECONDS
 	printf '@begin %s\n' "$name"
 	echo "vm: test $name" >/dev/kmsg
-	timeout -k 5 "$seconds" bash -c "$command" </dev/null
+	timeout -k 5 $((seconds * ${KSM_SLOWNESS:-1})) bash -c "$command" </dev/null
 	printf '\n@end %s %d %d\n' "$name" $? $((SECONDS - start))
 done <"$1"
 printf '@done\n'

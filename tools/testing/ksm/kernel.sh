@@ -1,37 +1,47 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 #
-# Configure and build one of the prepared trees: kernel.sh stock|ksm [uml]
-# SET="KSM_DEBUG=n ..." sets options over those of the fragment. With "uml" it is
-# the tree below $cache/bench, built as the program that make bench runs.
+# Configure and build one of the prepared trees: kernel.sh stock|ksm [KIND]
+# SET="KSM_DEBUG=n ..." sets options over those of the fragment. With "debug" or
+# "kcsan" those of Kconfig.KIND come on top; with "uml" it is the tree below
+# $cache/bench, built as the program that make bench runs.
 
 set -eu
 . "$(dirname "$0")/common.sh"
 
 name=${1:?stock or ksm}
-case ${2:-} in
-'')
-	title=$name src=$cache/$name arch=x86 fragment=$top/Kconfig.fragment
-	targets='bzImage headers' product=arch/x86/boot/bzImage
+kind=${2:-}
+title=$name${kind:+-$kind} src=$cache/$name arch=x86 build=build
+fragments=("$top/Kconfig.fragment")
+targets='bzImage headers' product=arch/x86/boot/bzImage
+case $kind in
+'') ;;
+debug | kcsan)
+	build=build-$kind targets=bzImage
+	fragments+=("$top/Kconfig.$kind")
 	;;
 uml)
-	title=$name-uml src=$bench/$name arch=um fragment=$here/bench.fragment
+	src=$bench/$name arch=um fragments=("$here/bench.fragment")
 	targets=linux product=linux
 	;;
-*) die "kernel.sh: unknown kind $2" ;;
+*) die "kernel.sh: unknown kind $kind" ;;
 esac
-out=$src/build
+out=$src/$build
 
 kmake() {
-	make -C "$src" O=build ARCH="$arch" CC="ccache gcc" HOSTCC="ccache gcc" "$@"
+	make -C "$src" O="$build" ARCH="$arch" CC="ccache gcc" HOSTCC="ccache gcc" "$@"
 }
 
+# Of several lines for an option, the last
 wanted_options() {
-	cat "$fragment"
 	local option
-	for option in ${SET:-}; do
-		printf 'CONFIG_%s\n' "${option#CONFIG_}"
-	done
+	{
+		cat "${fragments[@]}"
+		for option in ${SET:-}; do
+			printf 'CONFIG_%s\n' "${option#CONFIG_}"
+		done
+	} | tac | awk 'match($0, /CONFIG_[A-Z0-9_]+/) &&
+		!seen[substr($0, RSTART, RLENGTH)]++' | tac
 }
 
 # Everything that decides the configuration
@@ -45,8 +55,8 @@ config_key() {
 merge_config() {
 	wanted_options >"$out/.fragment" &&
 		kmake tinyconfig &&
-		(cd "$src" && scripts/kconfig/merge_config.sh -O build -m \
-			build/.config build/.fragment) &&
+		(cd "$src" && scripts/kconfig/merge_config.sh -O "$build" -m \
+			"$build/.config" "$build/.fragment") &&
 		kmake olddefconfig
 }
 

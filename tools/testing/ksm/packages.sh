@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0
 # Make sure that the Debian packages for a task are there: as root on Debian
-# install what is missing, else name it. Usage: packages.sh build|run|test|bench ...
+# install what is missing, else name it. Usage: packages.sh build|run|test|bench|fuzz ...
 
 set -eu
 . "$(dirname "$0")/common.sh"
@@ -10,6 +10,7 @@ build="gcc make flex bison bc libelf-dev cpio rsync ccache xz-utils patch git pe
 run="qemu-system-x86 busybox-static cpio python3"
 test="sparse libnuma-dev liburing-dev libcap-dev libc6-dev"
 bench="libc6-dev python3 gnuplot-nox"
+fuzz="clang libclang-rt-dev make libc6-dev"
 source="linux-source-6.12"
 
 need=''
@@ -19,6 +20,7 @@ for task in "$@"; do
 	run) need="$need $run" ;;
 	test) need="$need $test" ;;
 	bench) need="$need $bench" ;;
+	fuzz) need="$need $fuzz" ;;
 	source) need="$need $source" ;;
 	*) die "packages.sh: unknown task $task" ;;
 	esac

@@ -6,8 +6,8 @@ For each group there is NAME.out (what the machine printed) and NAME.status
 (how vm.sh ended). Groups whose name ends in -stock are the measure for those of
 the same name ending in -ours: what passes on the one must pass on the other.
 The last line is "N passed, N failed"; the exit status is 1 on any failure.
-Usage: report.py DIRECTORY LISTS [mismatches], the last to name the programs that
-did worse than on the stock kernel and nothing else.
+Usage: report.py DIRECTORY LISTS [mismatches | ksm]. "mismatches" names the programs
+that did worse than on the stock kernel and nothing else; "ksm" leaves out those.
 """
 import re
 import sys
@@ -104,6 +104,17 @@ def parse_programs(text):
     return programs, raw
 
 
+def lines_about(lines, name):
+    """What a kselftest_harness program printed of one test, or all its lines."""
+    begin = [i for i, line in enumerate(lines)
+             if re.fullmatch(rf"# +RUN +{re.escape(name)} \.\.\.", line)]
+    if not begin:
+        return lines
+    end = next((i for i, line in enumerate(lines) if i > begin[0] and
+                line.startswith(("not ok ", "ok "))), len(lines) - 1)
+    return lines[begin[0]:end + 1]
+
+
 class Report:
     def __init__(self, directory):
         self.dir, self.counts, self.number = directory, {PASS: 0, FAIL: 0, SKIP: 0}, 0
@@ -133,6 +144,12 @@ class Report:
         else:
             self.emit(group, Result("kernel log", PASS))
 
+    def fuzz(self):
+        lines = self.text("fuzz.out").splitlines()
+        for result in parse_ktap(lines) or [Result("fuzz: build", FAIL)]:
+            result.name = result.name.removeprefix("fuzz: ")
+            self.emit("fuzz", result, lines)
+
     def kunit(self, group, suites):
         lines = self.text(f"{group}.out").splitlines()
         seen = set()
@@ -156,7 +173,8 @@ class Report:
         programs, raw = parse_programs(self.text(f"{group}.out"))
         for name in wanted:
             for result in programs.get(name, [Result("end", FAIL, "did not run")]):
-                self.emit(f"{group}: {name}", result, raw.get(name, ()))
+                self.emit(f"{group}: {name}", result,
+                          lines_about(raw.get(name, []), result.name))
 
     def with_retries(self, group):
         """Results of ours, each the best of its runs. Some of the kernel's tests
@@ -234,16 +252,19 @@ def main():
             report.emit("check", Result(match[2], match[1]))
         else:
             print(line)
+    if sys.argv[3:] != ["ksm"]:
+        report.fuzz()
     report.machine("kunit")
     report.kunit("kunit", report.text("suites").split())
     for group in ("ours", "kernel"):
         report.machine(group)
     report.programs("ours", names(directory / "ours.list"))
     report.programs("kernel", names(lists / "ksm-tests.list"))
-    report.machine("mm-ours")
-    if report.text("mm-again.status"):
-        report.machine("mm-again")
-    report.compare("mm", names(lists / "mm-tests.list"))
+    if sys.argv[3:] != ["ksm"]:
+        report.machine("mm-ours")
+        if report.text("mm-again.status"):
+            report.machine("mm-again")
+        report.compare("mm", names(lists / "mm-tests.list"))
     print(f"1..{report.number}")
     if report.counts[SKIP]:
         print(f"# {report.counts[SKIP]} more were skipped, the reason is beside each")

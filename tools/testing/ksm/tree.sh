@@ -35,7 +35,7 @@ copy_kdir() {
 	require_unpatched "$KDIR"
 	mkdir -p "$stock"
 	say "Copying $KDIR"
-	rsync -a --delete --exclude=/.git --exclude=/build --exclude=/.base \
+	rsync -a --delete --exclude=/.git '--exclude=/build*' --exclude=/.base \
 		"$KDIR/" "$stock/"
 	if [ -e "$stock/.config" ] || [ -d "$stock/include/config" ]; then
 		logged "$logs/mrproper.log" make -C "$stock" mrproper
@@ -54,7 +54,7 @@ prepare_stock() {
 
 # The copy is made anew when its base is another one
 copy_stock() {
-	local keep=(--exclude=/mm/ksm --exclude=/build --exclude=/check --exclude=/.overlay --exclude=/.base)
+	local keep=(--exclude=/mm/ksm '--exclude=/build*' --exclude=/check --exclude=/.overlay --exclude=/.base)
 	if [ -z "${KDIR:-}" ] && cmp -s "$stock/.base" "$ksm/.base"; then
 		return 0
 	fi

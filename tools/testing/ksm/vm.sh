@@ -111,7 +111,7 @@ boot() {
 
 # Lines that mean that the kernel, or the machine it emulates, found a fault
 faults() {
-	grep -aE 'WARNING:|BUG:|BUG at|Oops|general protection|Kernel panic|lockdep|suspicious RCU|circular locking|inconsistent lock|rcu.*(detected|self-detected) (expedited )?stall|blocked for more than|soft lockup|workqueue lockup|list_(add|del)[a-z_.]* corruption|[Cc]orrupted|KASAN|UBSAN|Bad page|Bad rss|unable to handle' \
+	grep -aE 'WARNING:|BUG:|BUG at|Oops|general protection|Kernel panic|locking correctness validator|suspected memory leak|suspicious RCU|circular locking|inconsistent lock|rcu.*(detected|self-detected) (expedited )?stall|blocked for more than|soft lockup|workqueue lockup|list_(add|del)[a-z_.]* corruption|[Cc]orrupted|KASAN|UBSAN|Bad page|Bad rss|unable to handle' \
 		"$kernel_log"
 }
 

@@ -97,8 +97,20 @@ static inline void ksm_nap_us(long us)
 }
 
 /*
- * A limit for a wait, in seconds in which this machine ran.  A virtual machine
- * may stand still for a while, and find its clock a minute later.
+ * How many times slower than usual the machine is, from the environment: a
+ * kernel full of checks, on an emulated processor, needs more time for all.
+ */
+static inline int ksm_slowness(void)
+{
+	const char *text = getenv("KSM_SLOWNESS");
+	int slowness = text ? atoi(text) : 1;
+
+	return slowness > 1 ? slowness : 1;
+}
+
+/*
+ * A limit for a wait, in seconds in which a machine of usual speed ran.  A
+ * virtual one may stand still for a while, and find its clock a minute later.
  */
 struct ksm_patience {
 	double secs;
@@ -110,7 +122,7 @@ static inline bool ksm_impatient(struct ksm_patience *left)
 {
 	double now = ksm_now(), step = left->seen ? now - left->seen : 0;
 
-	left->secs -= step < 1 ? step : 1;
+	left->secs -= (step < 1 ? step : 1) / ksm_slowness();
 	left->seen = now;
 	return left->secs <= 0;
 }
@@ -1244,8 +1256,14 @@ static inline void ksm_main_signal(int sig)
 static inline void ksm_main_setup(void)
 {
 	struct ksm_main *m = ksm_main();
+	struct __fixture_metadata *f;
+	struct __test_metadata *t;
 	int fd;
 
+	for (f = __fixture_list; f; f = f->next) {
+		for (t = f->tests; t; t = t->next)
+			t->timeout *= ksm_slowness();
+	}
 	m->pid = getpid();
 	fd = open(KSM_DIR "run", O_RDONLY | O_CLOEXEC);
 	if (geteuid() || fd < 0)
