@@ -190,6 +190,64 @@ TEST_F_TIMEOUT(ksm_lazyfree, free_of_shared_pages, 90)
 	EXPECT_EQ(0, ksm_do(&p[0], act_check_freed));
 }
 
+/* Take the pages apart, then fork; the child waits to be asked. */
+static int act_unmerge_and_fork(struct ksm_act *a)
+{
+	int ret = ksm_unmergeable(a->area, a->n);
+	pid_t pid;
+
+	if (ret)
+		return ret;
+	a->arg[0] = 0;
+	pid = fork();
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		while (!*(volatile long *)&a->arg[0])
+			ksm_nap_us(2000);
+		_exit(ksm_act_check(a) ? 1 : 0);
+	}
+	a->arg[1] = pid;
+	return pid < 0 ? -errno : 0;
+}
+
+static int act_free(struct ksm_act *a)
+{
+	return ksm_advise(a->area, a->n, MADV_FREE);
+}
+
+/* Does the child have all its bytes? */
+static int act_ask_child(struct ksm_act *a)
+{
+	int status;
+
+	*(volatile long *)&a->arg[0] = 1;
+	if (waitpid((pid_t)a->arg[1], &status, 0) < 0)
+		return -errno;
+	return !WIFEXITED(status) || WEXITSTATUS(status);
+}
+
+/*
+ * Found by storm.c: unmerging leaves pages behind clean PTEs.  When fork has
+ * shared them and the parent frees them lazily, the child has promised nothing.
+ */
+TEST_F_TIMEOUT(ksm_lazyfree, free_of_unmerged_pages_after_fork, 90)
+{
+	struct ksm_puppet *p = self->p;
+	long i;
+
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, ksm_puppet_with(&p[i], ksm_env()->cg, NR_PAGES,
+					     OWNER, 1));
+	ASSERT_EQ(0, ksm_scan_settle());
+	ASSERT_EQ(NR_PAGES, ksm_nr_common(&p[0], &p[1]));
+	ASSERT_EQ(0, ksm_do(&p[0], act_unmerge_and_fork));
+	ASSERT_EQ(0, ksm_nr_ksm(&p[0]));
+	ASSERT_EQ(0, ksm_do(&p[0], act_free));
+	ASSERT_EQ(0, reclaim_freed(&self->control));
+	EXPECT_EQ(0, ksm_do(&p[0], act_ask_child));
+	EXPECT_EQ(0, ksm_do(&p[0], act_check_freed));
+}
+
 /* Write every page anew: this takes MADV_FREE back. */
 static int act_rewrite(struct ksm_act *a)
 {

@@ -1248,6 +1248,19 @@ static inline void ksm_main_signal(int sig)
 	_exit(128 + sig);
 }
 
+static inline void ksm_stretch_timeouts(void)
+{
+#ifdef __KSELFTEST_HARNESS_H
+	struct __fixture_metadata *f;
+	struct __test_metadata *t;
+
+	for (f = __fixture_list; f; f = f->next) {
+		for (t = f->tests; t; t = t->next)
+			t->timeout *= ksm_slowness();
+	}
+#endif
+}
+
 /*
  * To be called by main() before test_harness_run(): saves all settings and
  * sees to it that they come back.  The lock keeps two programs that use this
@@ -1256,14 +1269,9 @@ static inline void ksm_main_signal(int sig)
 static inline void ksm_main_setup(void)
 {
 	struct ksm_main *m = ksm_main();
-	struct __fixture_metadata *f;
-	struct __test_metadata *t;
 	int fd;
 
-	for (f = __fixture_list; f; f = f->next) {
-		for (t = f->tests; t; t = t->next)
-			t->timeout *= ksm_slowness();
-	}
+	ksm_stretch_timeouts();
 	m->pid = getpid();
 	fd = open(KSM_DIR "run", O_RDONLY | O_CLOEXEC);
 	if (geteuid() || fd < 0)
