@@ -3,7 +3,7 @@
 # and logs stay below $XDG_CACHE_HOME/ksm (~/.cache/ksm).
 
 scripts := tools/testing/ksm
-export KDIR SET ROUNDS ONLY
+export KDIR SET ROUNDS ONLY MINUTES SEED KERNEL
 # Every script has its own parallelism
 .NOTPARALLEL:
 MAKEFLAGS += --no-print-directory
@@ -17,6 +17,7 @@ help:
 	@echo 'make check         checkpatch, sparse, W=1 and kernel-doc on our files'
 	@echo 'make fuzz          fuzz the index files in user space (SECONDS=60)'
 	@echo 'make bench         measure ksmd, stock against ours (about 20 minutes)'
+	@echo 'make storm         do everything to memory at random, for 10 minutes'
 	@echo 'make stock         build the stock kernel from the same configuration'
 	@echo 'make patch         write one patch for a pristine 6.12.y tree'
 	@echo 'make install-tree KDIR=/path/to/linux-6.12.y'
@@ -29,6 +30,8 @@ help:
 	@echo 'ROUNDS=5 ONLY="merge ..."    for make bench: how often, and what of'
 	@echo '                             $(scripts)/bench.list'
 	@echo 'SECONDS=600 ONLY="trees ..." for make fuzz: how long in all, and which'
+	@echo 'MINUTES=2 SEED="1 2 3"       for make storm: how long for each seed; also'
+	@echo '                             KERNEL=stock, once that is built'
 	@echo
 	@echo 'One program in the virtual machine: $(scripts)/vm.sh -- COMMAND'
 
@@ -38,6 +41,9 @@ kernel:
 
 bench:
 	@$(scripts)/bench.sh
+
+storm: $(if $(filter stock,$(KERNEL)),stock,kernel)
+	@$(scripts)/storm.sh
 
 stock:
 	@$(scripts)/tree.sh stock
@@ -72,4 +78,4 @@ install-tree:
 clean:
 	@$(scripts)/clean.sh
 
-.PHONY: help kernel stock run test test-debug test-kcsan bench check fuzz patch install-tree clean
+.PHONY: help kernel stock run test test-debug test-kcsan bench storm check fuzz patch install-tree clean
