@@ -202,7 +202,7 @@ static int act_unmerge_and_fork(struct ksm_act *a)
 	pid = fork();
 	if (!pid) {
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
-		while (!*(volatile long *)&a->arg[0])
+		while (!__atomic_load_n(&a->arg[0], __ATOMIC_ACQUIRE))
 			ksm_nap_us(2000);
 		_exit(ksm_act_check(a) ? 1 : 0);
 	}
@@ -220,7 +220,7 @@ static int act_ask_child(struct ksm_act *a)
 {
 	int status;
 
-	*(volatile long *)&a->arg[0] = 1;
+	__atomic_store_n(&a->arg[0], 1, __ATOMIC_RELEASE);
 	if (waitpid((pid_t)a->arg[1], &status, 0) < 0)
 		return -errno;
 	return !WIFEXITED(status) || WEXITSTATUS(status);
