@@ -144,11 +144,20 @@ class Report:
         else:
             self.emit(group, Result("kernel log", PASS))
 
-    def fuzz(self):
-        lines = self.text("fuzz.out").splitlines()
-        for result in parse_ktap(lines) or [Result("fuzz: build", FAIL)]:
-            result.name = result.name.removeprefix("fuzz: ")
-            self.emit("fuzz", result, lines)
+    def script(self, group, wanted):
+        """A script that prints KTAP of its own."""
+        lines = self.text(f"{group}.out").splitlines()
+        results = parse_ktap(lines)
+        for result in results:
+            until = next((i for i, line in enumerate(lines)
+                          if line.lstrip().startswith("not ok ")
+                          and line.endswith(result.name)), len(lines))
+            result.name = result.name.removeprefix(f"{group}: ")
+            # What the storm saw stands far above its closing table
+            seen = [line for line in lines[:until] if "MISMATCH" in line]
+            self.emit(group, result, lines[:until + 1][-30:] + seen[-10:])
+        if len(results) < wanted:
+            self.emit(group, Result("end", FAIL, "not all of it ran"), lines)
 
     def kunit(self, group, suites):
         lines = self.text(f"{group}.out").splitlines()
@@ -253,7 +262,8 @@ def main():
         else:
             print(line)
     if sys.argv[3:] != ["ksm"]:
-        report.fuzz()
+        report.script("fuzz", 4)
+        report.script("storm", 3 * 6)
     report.machine("kunit")
     report.kunit("kunit", report.text("suites").split())
     for group in ("ours", "kernel"):
