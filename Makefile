@@ -15,6 +15,7 @@ help:
 	@echo 'make test-debug    the tests of KSM under KASAN, lockdep, kmemleak, ...'
 	@echo 'make test-kcsan    and under KCSAN, which finds data races'
 	@echo 'make check         checkpatch, sparse, W=1 and kernel-doc on our files'
+	@echo 'make coverage      lines and branches of KSM that the tests reach'
 	@echo 'make fuzz          fuzz the index files in user space (SECONDS=60)'
 	@echo 'make bench         measure ksmd, stock against ours (about 20 minutes)'
 	@echo 'make storm         do everything to memory at random, for 10 minutes'
@@ -41,6 +42,9 @@ kernel:
 
 bench:
 	@$(scripts)/bench.sh
+
+coverage:
+	@$(scripts)/coverage.sh
 
 storm: $(if $(filter stock,$(KERNEL)),stock,kernel)
 	@$(scripts)/storm.sh
@@ -78,4 +82,4 @@ install-tree:
 clean:
 	@$(scripts)/clean.sh
 
-.PHONY: help kernel stock run test test-debug test-kcsan bench storm check fuzz patch install-tree clean
+.PHONY: help kernel stock run test test-debug test-kcsan bench storm coverage check fuzz patch install-tree clean

@@ -5,4 +5,4 @@
 set -eu
 . "$(dirname "$0")/common.sh"
 
-rm -rf "$stock" "$ksm" "$bench" "$logs" "${cache:?}/bin" "$cache"/test* "$cache/fuzz" "$cache"/ksm-6.12.patch "$cache"/.lock-*
+rm -rf "$stock" "$ksm" "$bench" "$logs" "${cache:?}/bin" "$cache"/test* "$cache/fuzz" "$cache/coverage" "$cache"/ksm-6.12.patch "$cache"/.lock-*

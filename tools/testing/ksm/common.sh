@@ -30,3 +30,9 @@ logged() {
 	printf 'failed (status %d): %s\nlog: %s\n' "$status" "$*" "$log" >&2
 	return "$status"
 }
+
+# Our selftests, as guest-tests.sh wants to have them listed
+our_list() {
+	find "$top/tools/testing/selftests/mm" -name 'ksm_*.c' -printf '%f\n' |
+		sort | sed 's/\(.*\)\.c$/\1 300 \1/'
+}

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Configure and build one of the prepared trees: kernel.sh stock|ksm [KIND]
-# SET="KSM_DEBUG=n ..." sets options over those of the fragment. With "debug" or
-# "kcsan" those of Kconfig.KIND come on top; with "uml" it is the tree below
-# $cache/bench, built as the program that make bench runs.
+# SET="KSM_DEBUG=n ..." sets options over those of the fragment. With "debug",
+# "kcsan" or "gcov" those of Kconfig.KIND come on top; with "uml" it is the tree
+# below $cache/bench, built as the program that make bench runs.
 
 set -eu
 . "$(dirname "$0")/common.sh"
@@ -16,7 +16,7 @@ fragments=("$top/Kconfig.fragment")
 targets='bzImage headers' product=arch/x86/boot/bzImage
 case $kind in
 '') ;;
-debug | kcsan)
+debug | kcsan | gcov)
 	build=build-$kind targets=bzImage
 	fragments+=("$top/Kconfig.$kind")
 	;;
@@ -28,8 +28,17 @@ uml)
 esac
 out=$src/$build
 
+# What Kbuild is to profile if CONFIG_GCOV_KERNEL is set
+profiled() {
+	[ "$kind" != gcov ] ||
+		(cd "$src/mm" && printf 'GCOV_PROFILE_%s.o=y\n' \
+			$(basename -s .c ksm.c ksm/*.c))
+}
+
 kmake() {
-	make -C "$src" O="$build" ARCH="$arch" CC="ccache gcc" HOSTCC="ccache gcc" "$@"
+	# shellcheck disable=SC2046
+	make -C "$src" O="$build" ARCH="$arch" CC="ccache gcc" HOSTCC="ccache gcc" \
+		$(profiled) "$@"
 }
 
 # Of several lines for an option, the last

@@ -48,11 +48,6 @@ run_list() {
 		"$here/guest-tests.sh" "$list" "$bin"
 }
 
-our_tests() {
-	find "$top/tools/testing/selftests/mm" -name 'ksm_*.c' -printf '%f\n' |
-		sort | sed 's/\(.*\)\.c$/\1 300 \1/'
-}
-
 # Twice more, the programs that did worse than on the stock kernel
 run_again() {
 	local name
@@ -72,7 +67,7 @@ esac
 
 rm -rf "$work"
 mkdir -p "$work"
-our_tests >"$work/ours.list"
+our_list >"$work/ours.list"
 sed -n 's/^\t\.name = "\(ksm[^"]*\)".*/\1/p' "$top"/mm/ksm/tests/*.c \
 	2>/dev/null >"$work/suites"
 
