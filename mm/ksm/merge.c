@@ -399,7 +399,14 @@ int ksm_merge_make(struct vm_area_struct *vma, unsigned long addr,
 	err = lock_source(page);
 	if (err)
 		goto out;
+	/*
+	 * All of it before the page leads to the node: a reverse walk that
+	 * found an anonymous page a moment ago does not lock it.
+	 */
 	anon_vma = folio_anon_vma(folio);
+	get_anon_vma(anon_vma);
+	node->anon_vma = anon_vma;
+	node->pgoff = linear_page_index(vma, addr);
 	WRITE_ONCE(node->pfn, page_to_pfn(page));
 
 	mmu_notifier_range_init(&range, MMU_NOTIFY_CLEAR, 0, vma->vm_mm, addr,
@@ -409,10 +416,10 @@ int ksm_merge_make(struct vm_area_struct *vma, unsigned long addr,
 	mmu_notifier_invalidate_range_end(&range);
 
 	if (!err) {
-		get_anon_vma(anon_vma);
-		node->anon_vma = anon_vma;
-		node->pgoff = linear_page_index(vma, addr);
 		ksm_item_list(item, node, anon_vma, node->pgoff);
+	} else {
+		node->anon_vma = NULL;
+		put_anon_vma(anon_vma);
 	}
 	folio_unlock(folio);
 out:
