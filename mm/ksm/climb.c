@@ -938,8 +938,9 @@ static enum pairing pair_in(struct vm_area_struct *vma,
 	flush_anon_page(vma, page_b, b->address);
 	flush_dcache_page(page_b);
 	order = ksm_page_cmp(page_a, page_b);
+	/* One that MADV_FREE gave up may stay so: others are not to wait */
 	if (!order && !folio_test_swapbacked(page_folio(page_b)))
-		pairing = PAIR_NOT_NOW;	/* on its way to be dropped */
+		pairing = PAIR_GONE;
 	else if (!order && PageCompound(page_a))
 		pairing = PAIR_SPLIT;
 	else if (!order)

@@ -170,6 +170,29 @@ TEST_F_TIMEOUT(ksm_lazyfree, merge_of_freed_pages, 90)
 }
 
 /*
+ * A page that was freed lazily, after it had settled, and that nobody reclaims:
+ * its twins do not merge with it, but with each other.
+ */
+TEST_F_TIMEOUT(ksm_lazyfree, twins_of_a_freed_page, 90)
+{
+	struct ksm_puppet *p = self->p;
+	long i;
+
+	ASSERT_EQ(0, ksm_puppet_with(&p[0], ksm_env()->cg, NR_PAGES, OWNER, 1));
+	ASSERT_EQ(0, ksm_scan_settle());
+	ASSERT_EQ(NR_PAGES, ksm_get("pages_unshared"));
+	ASSERT_EQ(0, ksm_do1(&p[0], ksm_act_advise, MADV_FREE));
+	for (i = 1; i < 3; i++)
+		ASSERT_EQ(0, ksm_puppet_with(&p[i], ksm_env()->cg, NR_PAGES,
+					     OWNER, 1));
+	ASSERT_EQ(0, ksm_scan_settle());
+	EXPECT_EQ(NR_PAGES, ksm_nr_common(&p[1], &p[2]));
+	EXPECT_EQ(0, ksm_do(&p[1], ksm_act_check));
+	EXPECT_EQ(0, ksm_do(&p[2], ksm_act_check));
+	EXPECT_EQ(0, ksm_do(&p[0], act_check_freed));
+}
+
+/*
  * MADV_FREE while two processes share the pages: the other one keeps its
  * bytes through swap and back.
  */
