@@ -372,6 +372,31 @@ static void note_gone(struct scan_walk *walk, unsigned long addr)
 		walk->batch->gone |= BIT_ULL(index);
 }
 
+/* The huge page whose PMD was looked at last, and what was found; all S */
+static struct {
+	struct ksm_mm	*owner;
+	unsigned long	addr;
+	unsigned int	pass;
+	bool		dirty;
+} last_huge;
+
+static bool is_last_huge(const struct scan_walk *walk, unsigned long addr)
+{
+	return last_huge.owner == walk->batch->owner &&
+	       last_huge.addr == (addr & PMD_MASK) &&
+	       last_huge.pass == pass;
+}
+
+/*
+ * Was this a part of a huge page in this pass, one that was dirty?  It was
+ * cleaned, then split for a twin of another part: the PTEs are clean.
+ */
+static bool was_of_dirty_huge(const struct scan_walk *walk, unsigned long addr)
+{
+	return IS_ENABLED(CONFIG_TRANSPARENT_HUGEPAGE) &&
+	       is_last_huge(walk, addr) && last_huge.dirty;
+}
+
 static void look_at_pte(struct scan_walk *walk, struct vm_area_struct *vma,
 			unsigned long addr, pte_t *pte, pte_t cur)
 {
@@ -384,7 +409,8 @@ static void look_at_pte(struct scan_walk *walk, struct vm_area_struct *vma,
 		sight = (struct sight) {
 			.addr		= addr,
 			.pfn		= pte_pfn(cur),
-			.dirty		= pte_dirty(cur),
+			.dirty		= pte_dirty(cur) ||
+					  was_of_dirty_huge(walk, addr),
 			.writable	= pte_write(cur),
 			.watchable	= walk->trusted,
 		};
@@ -549,24 +575,15 @@ static void clean_pmd(struct vm_area_struct *vma, unsigned long addr,
 static bool huge_was_dirty(struct scan_walk *walk, struct vm_area_struct *vma,
 			   pmd_t *pmdp, unsigned long addr, struct folio *folio)
 {
-	static struct {
-		struct ksm_mm	*owner;
-		unsigned long	addr;
-		unsigned int	pass;
-		bool		dirty;
-	} last;				/* S */
-
-	addr &= HPAGE_PMD_MASK;
-	if (last.owner == walk->batch->owner && last.addr == addr &&
-	    last.pass == pass)
-		return last.dirty;
-	last.owner = walk->batch->owner;
-	last.addr = addr;
-	last.pass = pass;
-	last.dirty = pmd_dirty(*pmdp);
-	if (last.dirty)
-		clean_pmd(vma, addr, pmdp, folio);
-	return last.dirty;
+	if (is_last_huge(walk, addr))
+		return last_huge.dirty;
+	last_huge.owner = walk->batch->owner;
+	last_huge.addr = addr & PMD_MASK;
+	last_huge.pass = pass;
+	last_huge.dirty = pmd_dirty(*pmdp);
+	if (last_huge.dirty)
+		clean_pmd(vma, last_huge.addr, pmdp, folio);
+	return last_huge.dirty;
 }
 
 /*
