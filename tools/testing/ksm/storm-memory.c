@@ -241,9 +241,13 @@ static const char *advice_name(long advice)
 		names[advice] : "advice";
 }
 
-/* After MADV_UNMERGEABLE no page of the range may be a merged one. */
+/*
+ * After MADV_UNMERGEABLE no page of the range may be a merged one.  But a page
+ * that fork has shared may become one at any time: the other side offers it.
+ */
 static void check_unmerged(struct storm_proc *p, const struct storm_range *r)
 {
+	size_t i;
 	char *page;
 	int tries;
 
@@ -251,7 +255,10 @@ static void check_unmerged(struct storm_proc *p, const struct storm_range *r)
 	if (!storm->ours)
 		return;
 	for (tries = 0; tries < 4; tries++) {
-		page = storm_addr(r->area, r->from + storm_below(p, r->nr));
+		i = r->from + storm_below(p, r->nr);
+		if (r->area->page[i].flags & STORM_FORKED)
+			continue;
+		page = storm_addr(r->area, i);
 		/* A frame that was replaced meanwhile tells nothing. */
 		if (ksm_kpf(ksm_pfn(0, page), KPF_KSM) == 1 &&
 		    ksm_kpf(ksm_pfn(0, page), KPF_KSM) == 1)
