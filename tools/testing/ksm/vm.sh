@@ -88,12 +88,17 @@ tsc_option() {
 	printf 'tsc_early_khz=%s' "$("$program")"
 }
 
+# For the emulator's sake, whose memory of translated code grows with each new
+# address that a page of code is run at: without randomized addresses, and with
+# pages cleared and copied by words, not bytes.  A page that a few thousand
+# processes ran code from took seconds to clear else, when it was used again: the
+# whole list of its translations is walked at every store.
 boot() {
 	local half=$((mem / 2)) split=$((smp / 2)) args
 	args="console=ttyS0 rdinit=/init panic=-1 oops=panic kunit.enable=0"
-	args="$args tsc=reliable $(tsc_option) watchdog_thresh=30 memhp_default_state=online_movable"
+	args="$args norandmaps tsc=reliable $(tsc_option) watchdog_thresh=30 memhp_default_state=online_movable"
 	exec timeout "$timeout" qemu-system-x86_64 -nodefaults -no-user-config -display none -no-reboot \
-		-accel "${KSM_ACCEL:-tcg,thread=multi}" -cpu max \
+		-accel "${KSM_ACCEL:-tcg,thread=multi}" -cpu max,erms=off,fsrm=off \
 		-smp "$smp,sockets=2,cores=$split,threads=1" \
 		-m "${mem}M,slots=2,maxmem=$((mem + 1024))M" \
 		-object "memory-backend-ram,id=m0,size=${half}M" \
