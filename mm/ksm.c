@@ -334,11 +334,14 @@ static bool has_work(void)
 	return may_scan() || ksm_registry_has_dead() || kthread_should_stop();
 }
 
-static void reap(void)
+static bool reap(void)
 {
+	bool freed;
+
 	ksm_scan_lock();
-	ksm_reap(SLICE_DEAD);
+	freed = ksm_reap(SLICE_DEAD);
 	ksm_scan_unlock();
+	return freed;
 }
 
 static bool rest_is_cut(unsigned int msecs)
@@ -358,24 +361,26 @@ static void rest_a_while(void)
 					     ksm_registry_has_dead(), left);
 		if (!ksm_registry_has_dead())
 			continue;
-		reap();
 		try_to_freeze();
-		/* A page was locked?  Not again at once. */
-		if (ksm_registry_has_dead())
+		/* All that is left is locked?  Not again at once. */
+		if (!reap())
 			schedule_timeout_interruptible(msecs_to_jiffies(REAP_MSECS));
+		cond_resched();
 	}
 	cond_resched();
 }
 
 /* Whoever started ksmd just now, after it had no reason for a batch, gets one */
-static void rest(bool worked)
+static void rest(bool worked, bool reaped)
 {
 	/* Asked once: it may become true at any moment */
 	if (may_scan()) {
 		if (worked)
 			rest_a_while();
 	} else if (ksm_registry_has_dead()) {
-		schedule_timeout_interruptible(msecs_to_jiffies(REAP_MSECS));
+		if (!reaped)
+			schedule_timeout_interruptible(msecs_to_jiffies(REAP_MSECS));
+		cond_resched();
 	} else if (may_tidy()) {
 		wait_event_freezable_timeout(work_wait, has_work(),
 					     msecs_to_jiffies(IDLE_MSECS));
@@ -390,12 +395,12 @@ static int ksmd(void *unused)
 	set_user_nice(current, 5);
 
 	while (!kthread_should_stop()) {
-		bool worked;
+		bool worked, reaped;
 
 		/* So that suspend need not wait for hot-remove */
 		wait_event_freezable(pause_wait, !READ_ONCE(paused));
 		ksm_scan_lock();
-		ksm_reap(SLICE_DEAD);
+		reaped = ksm_reap(SLICE_DEAD);
 		worked = may_scan();
 		if (worked)
 			do_batch();
@@ -403,7 +408,7 @@ static int ksmd(void *unused)
 			tidy();
 		ksm_scan_unlock();
 		try_to_freeze();
-		rest(worked);
+		rest(worked, reaped);
 	}
 	return 0;
 }

@@ -944,7 +944,7 @@ bool ksm_climb_wants_drain(void);
 
 int ksm_unmerge_all(void);
 int ksm_forget_nodes(void);
-void ksm_reap(unsigned int most);
+bool ksm_reap(unsigned int most);
 
 #ifdef CONFIG_MEMORY_HOTREMOVE
 int ksm_hotplug_init(void);

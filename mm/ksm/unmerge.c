@@ -92,8 +92,12 @@ static int visit_mms(int (*fn)(struct ksm_mm *owner))
 	int err = 0;
 
 	ksm_registry_rewind(KSM_CURSOR_UNMERGE, /* ahead = */ true);
-	while (!err && (owner = ksm_registry_next(KSM_CURSOR_UNMERGE)))
+	while (!err && (owner = ksm_registry_next(KSM_CURSOR_UNMERGE))) {
 		err = fn(owner);
+		breathe();
+		if (!err && fatal_signal_pending(current))
+			err = -EINTR;
+	}
 	ksm_registry_rewind(KSM_CURSOR_UNMERGE, /* ahead = */ false);
 	return err;
 }
@@ -280,14 +284,15 @@ int ksm_forget_nodes(void)
 	return err ?: ksm_stats.nodes ? -EBUSY : 0;
 }
 
-/* Reap one slice of one mm; true if it is buried */
+/* Reap one slice of one mm; true if anything of it could be freed */
 static bool reap_slice(struct ksm_mm *owner, enum ksm_lock_mode mode)
 {
+	unsigned long before = ksm_stats.records;
 	unsigned long addr = 0;
 
 	ksm_records_drop(owner, &addr, ULONG_MAX, SLICE_RECORDS, mode);
 	if (!RB_EMPTY_ROOT(&owner->blocks))
-		return false;
+		return ksm_stats.records != before;
 	ksm_registry_bury(owner);
 	return true;
 }
@@ -299,17 +304,20 @@ static bool reap_slice(struct ksm_mm *owner, enum ksm_lock_mode mode)
  * A record whose page is locked stays for a later call.
  *
  * Context: ksmd, scan mutex; may sleep.
+ * Return: false if nothing could be freed, and it is better to wait a moment.
  */
-void ksm_reap(unsigned int most)
+bool ksm_reap(unsigned int most)
 {
 	struct ksm_mm *owner;
+	bool freed = false;
 
 	while (most-- && (owner = ksm_registry_dead())) {
-		reap_slice(owner, KSM_LOCK_TRY);
+		freed |= reap_slice(owner, KSM_LOCK_TRY);
 		cond_resched();
 	}
 	if (!ksm_stats.records)
 		ksm_filter_fit(0);
+	return freed;
 }
 
 /* On behalf of a user, who wants them all gone */

@@ -16,6 +16,8 @@
 #include "internal.h"
 
 #define FAULTS_A_WALK	32
+#define TABLES_A_WALK	64
+#define WALK_AS_FAULTS	16	/* what a walk that finds nothing counts for */
 
 /**
  * ksm_flags_suit - may the pages of an area with these flags be merged?
@@ -103,10 +105,14 @@ static bool pte_is_shared(struct vm_area_struct *vma, unsigned long addr,
 /**
  * struct shared_ptes - some PTEs that KSM shares
  * @nr: how many
+ * @tables: page tables that were looked at
+ * @next: the walk came to here
  * @addr: where, by rising address
  */
 struct shared_ptes {
 	unsigned int	nr;
+	unsigned int	tables;
+	unsigned long	next;
 	unsigned long	addr[FAULTS_A_WALK];
 };
 
@@ -118,19 +124,21 @@ static int find_shared_ptes(pmd_t *pmd, unsigned long addr, unsigned long end,
 	pte_t *start, *pte;
 	spinlock_t *ptl;	/* of the page table */
 
+	found->next = end;
 	/* Nothing of ours is in a huge page; an unstable table will be seen */
 	if (pmd_trans_huge(pmdp_get_lockless(pmd)))
 		return 0;
 	start = pte_offset_map_lock(walk->mm, pmd, addr, &ptl);
 	if (!start)
 		return 0;
+	found->tables++;
 	for (pte = start; addr < end && found->nr < FAULTS_A_WALK;
 	     pte++, addr += PAGE_SIZE) {
 		if (pte_is_shared(walk->vma, addr, ptep_get(pte)))
 			found->addr[found->nr++] = addr;
 	}
 	ksm_pte_unmap_unlock(start, ptl);
-	return found->nr == FAULTS_A_WALK;
+	return found->nr == FAULTS_A_WALK || found->tables == TABLES_A_WALK;
 }
 
 static const struct mm_walk_ops find_shared_ops = {
@@ -174,12 +182,19 @@ static int unshare_next(struct vm_area_struct *vma, unsigned long *from,
 {
 	struct shared_ptes found = {};
 	unsigned int i;
+	bool stopped;
 	int err;
 
-	walk_page_range_vma(vma, *from, to, ops, &found);
-	if (!found.nr) {
+	stopped = walk_page_range_vma(vma, *from, to, ops, &found) > 0;
+	if (!found.nr && !stopped) {
 		*from = to;
 		return 0;
+	}
+	if (!found.nr) {
+		*from = found.next;
+		*most -= min(*most, WALK_AS_FAULTS);
+		cond_resched();
+		return *from < to;
 	}
 	*from = found.addr[0];
 	for (i = 0; i < found.nr && *most; i++, (*most)--) {
@@ -234,13 +249,16 @@ int ksm_unshare_some(struct vm_area_struct *vma, unsigned long *from,
 int ksm_unshare_range(struct vm_area_struct *vma, unsigned long start,
 		      unsigned long end)
 {
-	unsigned int most = UINT_MAX;
 	int more = 1;
 
 	mmap_assert_write_locked(vma->vm_mm);
 	vma_start_write(vma);
-	while (start < end && more > 0 && most)
-		more = unshare_next(vma, &start, end, &find_shared_locked_ops,
-				    &most);
+	while (start < end && more > 0) {
+		unsigned int most = UINT_MAX;
+
+		more = signal_pending(current) ? -ERESTARTSYS :
+			unshare_next(vma, &start, end, &find_shared_locked_ops,
+				     &most);
+	}
 	return min(more, 0);
 }
