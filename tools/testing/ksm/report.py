@@ -261,6 +261,7 @@ def main():
             print(line)
     if sys.argv[3:] != ["ksm"]:
         report.script("fuzz", 4)
+        report.script("storm", 3 * 6)
     report.machine("kunit")
     report.kunit("kunit", report.text("suites").split())
     for group in ("ours", "kernel"):

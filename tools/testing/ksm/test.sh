@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # All tests: check.sh, KUnit, our selftests, the kernel's own tests of KSM, and
-# its other mm tests side by side on the stock kernel; a minute of fuzzing.
-# report.py judges. What every machine printed stays in $cache/test.
+# its other mm tests side by side on the stock kernel; a storm of six minutes and
+# a minute of fuzzing. report.py judges. What every machine printed stays in
+# $cache/test.
 #
 # test.sh debug|kcsan: the tests of KSM alone, on a kernel with the options of
 # Kconfig.debug or Kconfig.kcsan. Results in $cache/test-debug or test-kcsan.
@@ -99,6 +100,8 @@ run_list mm-stock stock "$here/mm-tests.list" --smp 4
 wait
 run_list mm-ours ksm "$here/mm-tests.list" --smp 4
 run_again
+SEED='1 2 3' MINUTES=2 "$here/storm.sh" >"$work/storm.out" 2>"$work/storm.err"
+say "# storm: done after $SECONDS s"
 "$here/check.sh" >"$work/check.out" 2>&1
 "$here/fuzz.sh" 60 >"$work/fuzz.out" 2>"$work/fuzz.err"
 say "# judged after $SECONDS s"
