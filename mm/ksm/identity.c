@@ -71,7 +71,12 @@ struct ksm_stable_node *ksm_folio_node(const struct folio *folio)
  */
 void ksm_folio_attach(struct folio *folio, struct ksm_stable_node *node)
 {
-	WRITE_ONCE(folio->mapping, node_mapping(node));
+	/*
+	 * folio_referenced() locks KSM pages only; who asked too early is in
+	 * rmap_walk_ksm() without the lock.  Orders node->anon_vma and pgoff
+	 * before; pairs with the address dependency in ksm_folio_node().
+	 */
+	smp_store_release(&folio->mapping, node_mapping(node));
 }
 
 /**
