@@ -32,7 +32,7 @@ help:
 	@echo '                             $(scripts)/bench.list'
 	@echo 'SECONDS=600 ONLY="trees ..." for make fuzz: how long in all, and which'
 	@echo 'MINUTES=2 SEED="1 2 3"       for make storm: how long for each seed; also'
-	@echo '                             KERNEL=stock, once that is built'
+	@echo '                             KERNEL=stock, debug or kcsan'
 	@echo
 	@echo 'One program in the virtual machine: $(scripts)/vm.sh -- COMMAND'
 
@@ -47,6 +47,7 @@ coverage:
 	@$(scripts)/coverage.sh
 
 storm: $(if $(filter stock,$(KERNEL)),stock,kernel)
+	@$(if $(filter debug kcsan,$(KERNEL)),$(scripts)/kernel.sh ksm $(KERNEL))
 	@$(scripts)/storm.sh
 
 stock:

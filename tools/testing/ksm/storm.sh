@@ -7,7 +7,7 @@
 #
 #   MINUTES=10       how long, for each seed; may be a fraction
 #   SEED="1 2 3"     one or more; at random if none is given
-#   KERNEL=ksm       or stock, as a peer
+#   KERNEL=ksm       or stock, as a peer; debug, kcsan. All are to be built.
 #
 # With --self-test a byte is changed on purpose, and it is an error if that goes
 # unnoticed. With --spare-shared, which the stock kernel always gets, MADV_FREE is
@@ -23,7 +23,14 @@ options=("$@")
 program=$cache/bin/storm
 failed=0
 
-[ "$kernel" != stock ] || options+=(--spare-shared)
+image=$kernel slowness=1
+case $kernel in
+stock) options+=(--spare-shared) ;;
+debug | kcsan)
+	image=$ksm/build-$kernel/arch/x86/boot/bzImage
+	slowness=5
+	;;
+esac
 [ "$seconds" -gt 0 ] || die "MINUTES=${MINUTES:-} is no time"
 
 # Addresses of constants are told from process to process: no PIE
@@ -38,8 +45,9 @@ compile() {
 storm() {
 	local seed=$1
 	# shellcheck disable=SC2016
-	"$here/vm.sh" --kernel "$kernel" --smp 4 --swap 0 --append slab_nomerge \
-		--timeout $((seconds + 300)) --log "$logs/storm-$kernel-$seed.log" -- \
+	"$here/vm.sh" --kernel "$image" --smp 4 --swap 0 --append slab_nomerge \
+		--timeout $((seconds + 300 * slowness)) --log "$logs/storm-$kernel-$seed.log" -- \
+		env "KSM_SLOWNESS=$slowness" \
 		bash -c 'cp "$0" /tmp/storm && exec /tmp/storm "$@"' "$program" \
 		--seed "$seed" --seconds "$seconds" "${options[@]}"
 }
