@@ -27,7 +27,7 @@ vm() {
 	local group=$1 kernel=$2 seconds=$3
 	shift 3
 	"$here/vm.sh" --kernel "$work/$kernel.bzImage" \
-		--timeout "$((seconds * KSM_SLOWNESS))" \
+		--timeout "$((seconds * KSM_SLOWNESS))" "${vm_options[@]}" \
 		--log "$work/$group.log" "$@" >"$work/$group.out" 2>"$work/$group.err"
 	echo $? >"$work/$group.status"
 	say "# $group: done after $SECONDS s"
@@ -39,6 +39,12 @@ run_kunit() {
 	vm kunit ksm 300 --append 'kunit.enable=1 kunit.filter_glob=ksm*' -- \
 		bash -c 'for r in /sys/kernel/debug/kunit/ksm*/results; do
 			s=${r%/results}; echo "@suite ${s##*/}"; cat "$r"; done'
+}
+
+# The rest of the kernel is not free of data races
+list_functions() {
+	nm --defined-only "$ksm/build-kcsan/mm/ksm.o" "$ksm"/build-kcsan/mm/ksm/*.o |
+		sed -n 's/^.* [tT] \([^.]*\).*/\1/p' | sort -u >"$work/functions"
 }
 
 run_list() {
@@ -59,6 +65,7 @@ run_again() {
 		run_list mm-again ksm "$work/again.list" --smp 4
 }
 
+vm_options=()
 case $kind in
 '') KSM_SLOWNESS=1 ;;
 debug | kcsan) KSM_SLOWNESS=5 ;;
@@ -76,6 +83,10 @@ sed -n 's/^\t\.name = "\(ksm[^"]*\)".*/\1/p' "$top"/mm/ksm/tests/*.c \
 "$here/kernel.sh" ksm || give_up kernel
 if [ -n "$kind" ]; then
 	"$here/kernel.sh" ksm "$kind" || give_up "$kind kernel"
+	if [ "$kind" = kcsan ]; then
+		list_functions
+		vm_options=(--races "$work/functions")
+	fi
 else
 	"$here/kernel.sh" stock || give_up 'stock kernel'
 	cp "$stock/build/arch/x86/boot/bzImage" "$work/stock.bzImage"

@@ -14,6 +14,8 @@
 #   --swap MIB               size of the zram swap device (512); 0 for none
 #   --append "ARGS"          more for the kernel's command line
 #   --log FILE               keep the kernel's log there
+#   --races FILE             of data races (KCSAN), only those matter that name a
+#                            function which is listed there
 #
 # The command's output is this script's output and its exit status is this
 # script's, unless the kernel did worse: 124 when the time ran out, 125 when the
@@ -24,7 +26,7 @@
 set -u
 . "$(dirname "$0")/common.sh"
 
-kernel=ksm timeout=300 smp=2 mem=2048 swap=512 append='' log=''
+kernel=ksm timeout=300 smp=2 mem=2048 swap=512 append='' log='' races=''
 while [ $# -gt 0 ]; do
 	case $1 in
 	--kernel) kernel=$2 ;;
@@ -34,6 +36,7 @@ while [ $# -gt 0 ]; do
 	--swap) swap=$2 ;;
 	--append) append=$2 ;;
 	--log) log=$2 ;;
+	--races) races=$2 ;;
 	--) shift; break ;;
 	*) die "unknown option $1 (see the head of $0)" ;;
 	esac
@@ -117,7 +120,20 @@ boot() {
 # Lines that mean that the kernel, or the machine it emulates, found a fault
 faults() {
 	grep -aE 'WARNING:|BUG:|BUG at|Oops|general protection|Kernel panic|locking correctness validator|suspected memory leak|suspicious RCU|circular locking|inconsistent lock|rcu.*(detected|self-detected) (expedited )?stall|blocked for more than|soft lockup|workqueue lockup|list_(add|del)[a-z_.]* corruption|[Cc]orrupted|KASAN|UBSAN|Bad page|Bad rss|unable to handle' \
-		"$kernel_log"
+		"$kernel_log" | matter
+}
+
+matter() {
+	[ -n "$races" ] || exec cat
+	awk -v list="$races" 'BEGIN { while ((getline f <list) > 0) ours[f] }
+		!/BUG: KCSAN:/ { print; next }
+		{
+			for (i = 1; i <= NF; i++) {
+				f = $i
+				sub(/[+.\r].*/, "", f)
+				if (f in ours) { print; next }
+			}
+		}'
 }
 
 make_initramfs "$@"
@@ -142,7 +158,8 @@ if [ "$ended" -eq 124 ]; then
 	status=124
 	say "vm: stopped after $timeout seconds" >&2
 fi
-if faults >"$tmp/faults"; then
+faults >"$tmp/faults"
+if [ -s "$tmp/faults" ]; then
 	[ "$status" -eq 0 ] && status=126
 	say "vm: the kernel log has warnings:" >&2
 	head -n 40 "$tmp/faults" >&2
