@@ -161,6 +161,14 @@ static struct ksm_rmap_item *item_for(struct ksm_mm *owner, unsigned long addr,
 	return ksm_item_alloc(owner, addr, GFP_LOCKED);
 }
 
+/* Shall a page with that digest become the zero page, if it is all zeros? */
+static bool wants_zero_page(struct ksm_mm *owner, u64 digest)
+{
+	return READ_ONCE(ksm_knobs.use_zero_pages) &&
+	       ksm_digest_is_zero(digest) &&
+	       ksm_mm_may_map_zero(owner->slot.mm);
+}
+
 /* ------------------------------------------------------------------ */
 /* Stable hits                                                         */
 /* ------------------------------------------------------------------ */
@@ -536,8 +544,7 @@ static void climb_unchanged(struct ksm_batch *batch, struct ksm_block *block,
 	struct ksm_stable_node *node = NULL;
 	enum ksm_found found;
 
-	if (READ_ONCE(ksm_knobs.use_zero_pages) && ksm_digest_is_zero(digest) &&
-	    !mm_forbids_zeropage(batch->owner->slot.mm))
+	if (wants_zero_page(batch->owner, digest))
 		found = KSM_FOUND;
 	else
 		found = find_room(batch->owner, batch->vma, page, digest,
@@ -681,8 +688,7 @@ static bool stays_unread(struct ksm_batch *batch, struct ksm_block *block,
 	if (twin)
 		return settled && twin->pfn == pfn;
 	if (ksm_stable_has_digest(nid, digest) ||
-	    (!settled && READ_ONCE(ksm_knobs.use_zero_pages) &&
-	     ksm_digest_is_zero(digest)))
+	    (!settled && wants_zero_page(batch->owner, digest)))
 		return false;
 	settle(block, index, settled ? ksm_rec_age(rec) : 0,
 	       ksm_rec_watched(rec), pfn, digest, &pos);
@@ -1053,7 +1059,7 @@ static bool seek_partner(struct ksm_mm *owner, struct climber *a)
 	enum ksm_found found;
 	bool beside = false;
 
-	if (READ_ONCE(ksm_knobs.use_zero_pages) && ksm_digest_is_zero(a->digest))
+	if (wants_zero_page(owner, a->digest))
 		return !ksm_page_split(a->page);
 	found = find_stable(a->page, a->digest, ksm_node_compare, &a->node);
 	if (found == KSM_FOUND && a->node->entry.count + planned(a->node) <
@@ -1141,8 +1147,7 @@ static void merge_hits(struct ksm_mm *owner)
 		node = NULL;
 		if (!begun || !a->hit || !vma || a->addr < vma->vm_start)
 			put_page(a->page);
-		else if (READ_ONCE(ksm_knobs.use_zero_pages) &&
-			 ksm_digest_is_zero(a->digest))
+		else if (wants_zero_page(owner, a->digest))
 			push_op(owner, vma, a->addr, a->page, a->digest, NULL);
 		else if (find_room(owner, vma, a->page, a->digest, &node) ==
 			 KSM_FOUND)

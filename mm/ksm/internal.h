@@ -777,6 +777,7 @@ int ksm_merge_make(struct vm_area_struct *vma, unsigned long addr,
 		   struct page *page, struct ksm_stable_node *node,
 		   struct ksm_rmap_item *item);
 int ksm_page_split(struct page *page);
+bool ksm_mm_may_map_zero(struct mm_struct *mm);
 
 /*
  * pte_unmap_unlock(), after a pte_offset_map_lock() that did not return NULL.

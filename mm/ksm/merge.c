@@ -32,6 +32,7 @@
  * What a PTE said to others is kept: soft-dirty goes over to the new PTE, and
  * a userfaultfd write-protected PTE is not merged at all.
  */
+#include <kunit/static_stub.h>
 #include <linux/cacheflush.h>
 #include <linux/highmem.h>
 #include <linux/memremap.h>
@@ -251,11 +252,27 @@ out:
 		ops[i].err = ops[i].err ?: -EAGAIN;
 }
 
+/**
+ * ksm_mm_may_map_zero - whether a process may have the zero page in its memory
+ * @mm: its mm
+ *
+ * On s390 guests with storage keys or protected memory must not.
+ *
+ * Context: any.
+ * Return: true if it may.
+ */
+bool ksm_mm_may_map_zero(struct mm_struct *mm)
+{
+	KUNIT_STATIC_STUB_REDIRECT(ksm_mm_may_map_zero, mm);
+
+	return !mm_forbids_zeropage(mm);
+}
+
 /* May the shared page, or the zero page if that is NULL, be mapped here? */
 static int may_map(struct vm_area_struct *vma, struct folio *kfolio)
 {
 	if (!kfolio)
-		return mm_forbids_zeropage(vma->vm_mm) ? -EPERM : 0;
+		return ksm_mm_may_map_zero(vma->vm_mm) ? 0 : -EPERM;
 	if (!folio_test_swapbacked(kfolio) || folio_test_hwpoison(kfolio) ||
 	    folio_is_zone_device(kfolio))
 		return -EPERM;

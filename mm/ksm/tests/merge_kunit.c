@@ -377,6 +377,53 @@ static void locked_page_stays(struct kunit *test)
 	}
 }
 
+/* Passes in which no page can be unshared: a signal keeps faults away */
+static void passes_without_faults(struct kunit *test, unsigned int passes)
+{
+	set_tsk_thread_flag(current, TIF_SIGPENDING);
+	ksm_kunit_passes(test, passes);
+	clear_tsk_thread_flag(current, TIF_SIGPENDING);
+}
+
+/*
+ * B39: half of a merge fails, and the other half cannot be taken back.  Then a
+ * page is shared by nobody but its owner; but it has its node, is found by the
+ * next twin, and can be taken back later.
+ */
+static void half_merge_stays(struct kunit *test)
+{
+	unsigned int i, left = 0;
+	struct folio *folio;
+	struct twins twins;
+	struct page *lone;
+
+	/* One of the two is made a shared page before the other is tried */
+	for (i = 0; i < TWINS; i++) {
+		twins_begin(test, &twins, 1, 0x89);
+		folio = pfn_folio(twin_pfn(&twins, i));
+		lone = pfn_to_page(twin_pfn(&twins, !i));
+		folio_lock(folio);
+		passes_without_faults(test, 4);
+		KUNIT_EXPECT_FALSE(test, ksm_kunit_merged(twins.mm[i],
+							  twins.addr[i]));
+		if (PageKsm(lone)) {
+			left++;
+			KUNIT_EXPECT_NOT_NULL(test,
+					      ksm_folio_node(page_folio(lone)));
+			KUNIT_EXPECT_EQ(test, ksm_stats.nodes, 1);
+			ksm_kunit_expect_pages(test, 1, 0, 0, 1);
+		}
+		folio_unlock(folio);
+		ksm_kunit_passes(test, 3);
+		ksm_kunit_expect_pages(test, 1, 1, 0, 0);
+		expect_bytes(test, &twins, 0x89);
+		unmerge_all(test);
+		ksm_kunit_mm_exit(test, twins.mm[0]);
+		ksm_kunit_mm_exit(test, twins.mm[1]);
+	}
+	KUNIT_EXPECT_GT(test, left, 0);
+}
+
 /* As reclaim does when it finds that such a page was written to */
 static bool keep_for_good(struct folio *folio)
 {
@@ -507,6 +554,45 @@ static void zero_pages_only_if_wanted(struct kunit *test)
 	ksm_kunit_expect_pages(test, 1, 1, 0, 0);
 	KUNIT_EXPECT_FALSE(test, is_zero_pfn(twin_pfn(&twins, 0)));
 	KUNIT_EXPECT_EQ(test, atomic_long_read(&ksm_zero_pages), 0);
+}
+
+static struct mm_struct *without_zero_page;
+
+static bool all_but_one_may(struct mm_struct *mm)
+{
+	return mm != without_zero_page;
+}
+
+/* B85: where the zero page is forbidden, zeros merge like any other content */
+static void zero_page_forbidden(struct kunit *test)
+{
+	const unsigned long pages = 4;
+	struct twins twins;
+	unsigned long i;
+
+	WRITE_ONCE(ksm_knobs.use_zero_pages, true);
+	twins_begin(test, &twins, pages, 0);
+	without_zero_page = twins.mm[0];
+	kunit_activate_static_stub(test, ksm_mm_may_map_zero, all_but_one_may);
+	ksm_kunit_passes(test, 2);
+	KUNIT_EXPECT_EQ(test, mm_ksm_zero_pages(twins.mm[0]), 0);
+	KUNIT_EXPECT_EQ(test, mm_ksm_zero_pages(twins.mm[1]), pages);
+	for (i = 0; i < pages; i++) {
+		unsigned long offset = i * PAGE_SIZE;
+
+		KUNIT_EXPECT_TRUE(test, ksm_kunit_merged(twins.mm[0],
+							 twins.addr[0] +
+							 offset));
+		KUNIT_EXPECT_TRUE(test,
+				  is_zero_pfn(ksm_kunit_pfn(twins.mm[1],
+							    twins.addr[1] +
+							    offset)));
+	}
+	ksm_kunit_expect_pages(test, 1, pages - 1, 0, 0);
+	expect_bytes(test, &twins, 0);
+	unmerge_all(test);
+	expect_bytes(test, &twins, 0);
+	kunit_deactivate_static_stub(test, ksm_mm_may_map_zero);
 }
 
 /* B77: an exit takes its zero pages out of the count */
@@ -1064,10 +1150,12 @@ static struct kunit_case merge_cases[] = {
 	KUNIT_CASE(referenced_page_stays),
 	KUNIT_CASE(pinned_page_stays),
 	KUNIT_CASE(locked_page_stays),
+	KUNIT_CASE(half_merge_stays),
 	KUNIT_CASE(lazily_freed_page_stays),
 	KUNIT_CASE(only_what_is_offered),
 	KUNIT_CASE(zero_pages_are_counted),
 	KUNIT_CASE(zero_pages_only_if_wanted),
+	KUNIT_CASE(zero_page_forbidden),
 	KUNIT_CASE(zero_pages_of_an_exit),
 	KUNIT_CASE(chain_keeps_the_limit),
 	KUNIT_CASE(nodes_are_kept_apart),
