@@ -159,6 +159,7 @@ static struct {
 	unsigned long	hole;
 	bool		in_hole;
 	bool		last_hole;
+	bool		mergeable;	/* an area was, in this pass */
 } place;
 
 static void begin_pass(void)
@@ -210,7 +211,7 @@ static unsigned int batch_work(void)
 {
 	return hweight64(batch.read | batch.adopt) * KSM_WORK_READ +
 	       hweight64(batch.still) * KSM_WORK_FILTER +
-	       batch.passed * KSM_WORK_LOOK;
+	       (batch.passed + batch.aside) * KSM_WORK_LOOK;
 }
 
 /* Go on in an mm, for as long as its mmap_lock may be held */
@@ -230,6 +231,7 @@ static unsigned int scan_mm(struct ksm_mm *owner, unsigned int budget)
 	do {
 		timer = ksm_cost_begin();
 		step = ksm_scan_step(owner, &place.addr, budget, &batch);
+		place.mergeable |= batch.mergeable;
 		ksm_cost_end(timer, KSM_RUNG_WALK, batch.passed);
 		if (step == KSM_STEP_BATCH)
 			ksm_climb_batch(&batch);
@@ -238,9 +240,10 @@ static unsigned int scan_mm(struct ksm_mm *owner, unsigned int budget)
 	} while (step == KSM_STEP_BATCH && work < budget &&
 		 !ksm_climb_pending() && !ksm_mm_should_end(owner));
 
-	if (step == KSM_STEP_END && !ksm_scan_mergeable(owner->slot.mm))
+	/* To ask all areas takes long, and one may have come behind our back */
+	if (step == KSM_STEP_END && !place.mergeable &&
+	    !ksm_scan_mergeable(owner->slot.mm))
 		ksm_registry_retire(owner);
-	locked = ksm_cost_locked(lock);
 	ksm_mm_end(owner);
 
 	if (ksm_climb_pending())

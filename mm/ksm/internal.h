@@ -884,8 +884,10 @@ bool ksm_mm_should_end(struct ksm_mm *owner);
  * @still: pages that have not changed since they were read, but are not listed
  * @known: those of @still that came to be read after all
  * @passed: PTEs looked at, in this block and in those before it
+ * @aside: what areas and entries without a table took, in looks at a PTE
  * @skipped: pages among them that might have been read, but were passed over
  * @hole: after KSM_STEP_HOLE: where the hole begins
+ * @mergeable: a mergeable area was met
  * @page: the pages of @adopt and @read
  * @pfn: the frames of @still; no reference is held, so only their numbers count
  */
@@ -901,8 +903,10 @@ struct ksm_batch {
 	u64			still;
 	u64			known;
 	unsigned int		passed;
+	unsigned int		aside;
 	unsigned int		skipped;
 	unsigned long		hole;
+	bool			mergeable;
 	struct page		*page[KSM_BLOCK_PAGES];
 	unsigned long		pfn[KSM_BLOCK_PAGES];
 };

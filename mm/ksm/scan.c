@@ -64,6 +64,15 @@
 
 #define RESTLESS_SHIFT	3
 
+/*
+ * What is counted for an area that is walked, and for one that is not, as so
+ * many looks at a PTE
+ */
+#define AREA_AS_LOOKS		16
+#define STRANGER_AS_LOOKS	4
+
+#define HOLES_A_LOOK	64	/* until somebody may want mmap_lock or the CPU */
+
 unsigned int ksm_scan_reread_passes = KSM_REREAD_PASSES;	/* K */
 
 static unsigned int pass;				/* S: counts them */
@@ -72,7 +81,7 @@ static unsigned int pass;				/* S: counts them */
  * struct scan_walk - the state of one step
  * @batch: to be filled
  * @seen: everything below this address has been looked at
- * @most: stop after so many pages
+ * @most: stop after so many looks
  * @step: what the step ends with
  * @smart: pages may be passed over
  * @trusted: the dirty bit tells of each store to this mm
@@ -453,11 +462,30 @@ static bool has_work(const struct ksm_batch *batch)
 	return batch->gone | batch->adopt | batch->read | batch->still;
 }
 
+static bool is_enough(const struct scan_walk *walk)
+{
+	return walk->batch->passed + walk->batch->aside >= walk->most;
+}
+
 /* Stop here?  Then the batch ends at the block before @next. */
 static bool stop_after(struct scan_walk *walk, unsigned long next)
 {
 	walk->seen = next;
-	return has_work(walk->batch) || walk->batch->passed >= walk->most;
+	return has_work(walk->batch) || is_enough(walk);
+}
+
+/*
+ * There is no page from where the walk was to @addr.  True if it has to stop
+ * there, for the sake of the records of pages that were there.
+ */
+static bool cross_hole(struct scan_walk *walk, unsigned long addr)
+{
+	if (ksm_records_in(walk->batch->owner, walk->seen, addr)) {
+		walk->batch->hole = walk->seen;
+		walk->step = KSM_STEP_HOLE;
+	}
+	walk->seen = addr;
+	return walk->step == KSM_STEP_HOLE;
 }
 
 /*
@@ -653,12 +681,8 @@ static int scan_pmd(pmd_t *pmd, unsigned long addr, unsigned long end,
 	pte_t *pte;
 	bool stop;
 
-	if (ksm_records_in(owner, walk->seen, addr)) {
-		walk->batch->hole = walk->seen;
-		walk->seen = addr;
-		walk->step = KSM_STEP_HOLE;
+	if (cross_hole(walk, addr))
 		return 1;
-	}
 	walk->seen = end;
 
 	ptl = pmd_trans_huge_lock(pmd, vma);
@@ -681,16 +705,58 @@ static int scan_pmd(pmd_t *pmd, unsigned long addr, unsigned long end,
 	return stop || ksm_mm_should_end(owner);
 }
 
+/*
+ * An entry without a table.  There may be millions of them, and nobody is to
+ * wait for mmap_lock until they are all seen.
+ */
+static int scan_hole(unsigned long addr, unsigned long end, int depth,
+		     struct mm_walk *mm_walk)
+{
+	struct scan_walk *walk = mm_walk->private;
+	struct ksm_batch *batch = walk->batch;
+
+	batch->aside++;
+	if (!is_enough(walk) && (batch->aside % HOLES_A_LOOK ||
+				 !ksm_mm_should_end(batch->owner)))
+		return 0;
+	cross_hole(walk, end);
+	return 1;
+}
+
 static const struct mm_walk_ops scan_ops = {
 	.pmd_entry	= scan_pmd,
+	.pte_hole	= scan_hole,
 	.walk_lock	= PGWALK_RDLOCK,
 };
+
+/* Visit an area; true if the step ends in it, or behind it. */
+static bool scan_area(struct scan_walk *walk, struct vm_area_struct *vma,
+		      unsigned long start)
+{
+	struct ksm_batch *batch = walk->batch;
+
+	if (vma->vm_flags & VM_MERGEABLE)
+		batch->mergeable = true;
+	if (vma->vm_flags & VM_MERGEABLE && READ_ONCE(vma->anon_vma)) {
+		batch->aside += AREA_AS_LOOKS;
+		batch->vma = vma;
+		if (walk_page_range_vma(vma, start, vma->vm_end, &scan_ops,
+					walk) > 0)
+			return true;
+	} else {
+		batch->aside += STRANGER_AS_LOOKS;
+	}
+	if (!is_enough(walk) && !ksm_mm_should_end(batch->owner))
+		return false;
+	cross_hole(walk, vma->vm_end);
+	return true;
+}
 
 /**
  * ksm_scan_step - find the next pages of an mm that want something
  * @owner: the mm
  * @cursor: where to go on; moved
- * @most: stop after so many pages
+ * @most: stop after so many looks
  * @batch: filled; references in @batch->page belong to the caller
  *
  * Context: scan mutex, within ksm_mm_begin().
@@ -723,17 +789,12 @@ enum ksm_step ksm_scan_step(struct ksm_mm *owner, unsigned long *cursor,
 	batch->still = 0;
 	batch->known = 0;
 	batch->passed = 0;
+	batch->aside = 0;
 	batch->skipped = 0;
+	batch->mergeable = false;
 
 	for_each_vma(vmi, vma) {
-		unsigned long start = max(vma->vm_start, *cursor);
-
-		if (!(vma->vm_flags & VM_MERGEABLE) ||
-		    !READ_ONCE(vma->anon_vma))
-			continue;
-		batch->vma = vma;
-		stopped = walk_page_range_vma(vma, start, vma->vm_end,
-					      &scan_ops, &walk) > 0;
+		stopped = scan_area(&walk, vma, max(vma->vm_start, *cursor));
 		if (stopped)
 			break;
 	}

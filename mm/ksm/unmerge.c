@@ -15,6 +15,7 @@
 #include "internal.h"
 
 #define SLICE_FAULTS	64
+#define SLICE_AREAS	1024
 #define SLICE_RECORDS	512
 #define SLICE_NODES	1024
 
@@ -32,16 +33,18 @@ static void breathe(void)
 static int unmerge_slice(struct ksm_mm *owner, unsigned long *addr)
 {
 	struct vm_area_struct *vma;
-	unsigned int left = 1024;
+	unsigned int left = SLICE_AREAS;
 	int err = 0;
 
 	VMA_ITERATOR(vmi, owner->slot.mm, *addr);
 
 	for_each_vma(vmi, vma) {
-		if (!(vma->vm_flags & VM_MERGEABLE) || !vma->anon_vma)
-			continue;
 		*addr = max(*addr, vma->vm_start);
-		err = ksm_unshare_some(vma, addr, vma->vm_end, SLICE_FAULTS);
+		if (vma->vm_flags & VM_MERGEABLE && vma->anon_vma)
+			err = ksm_unshare_some(vma, addr, vma->vm_end,
+					       SLICE_FAULTS);
+		else
+			*addr = vma->vm_end;
 		if (err || !--left || ksm_mm_should_end(owner))
 			return err ?: 1;
 	}

@@ -17,6 +17,7 @@
 
 #define FAULTS_A_WALK	32
 #define TABLES_A_WALK	64
+#define HOLES_A_WALK	4096
 #define WALK_AS_FAULTS	16	/* what a walk that finds nothing counts for */
 
 /**
@@ -106,12 +107,14 @@ static bool pte_is_shared(struct vm_area_struct *vma, unsigned long addr,
  * struct shared_ptes - some PTEs that KSM shares
  * @nr: how many
  * @tables: page tables that were looked at
+ * @holes: entries without a table that were passed
  * @next: the walk came to here
  * @addr: where, by rising address
  */
 struct shared_ptes {
 	unsigned int	nr;
 	unsigned int	tables;
+	unsigned int	holes;
 	unsigned long	next;
 	unsigned long	addr[FAULTS_A_WALK];
 };
@@ -141,13 +144,24 @@ static int find_shared_ptes(pmd_t *pmd, unsigned long addr, unsigned long end,
 	return found->nr == FAULTS_A_WALK || found->tables == TABLES_A_WALK;
 }
 
+static int pass_hole(unsigned long addr, unsigned long end, int depth,
+		     struct mm_walk *walk)
+{
+	struct shared_ptes *found = walk->private;
+
+	found->next = end;
+	return ++found->holes == HOLES_A_WALK;
+}
+
 static const struct mm_walk_ops find_shared_ops = {
 	.pmd_entry	= find_shared_ptes,
+	.pte_hole	= pass_hole,
 	.walk_lock	= PGWALK_RDLOCK,
 };
 
 static const struct mm_walk_ops find_shared_locked_ops = {
 	.pmd_entry	= find_shared_ptes,
+	.pte_hole	= pass_hole,
 	.walk_lock	= PGWALK_WRLOCK,
 };
 

@@ -358,6 +358,67 @@ static void step_is_bounded(struct kunit *test)
 	ksm_kunit_expect_pages(test, 0, 0, 10 * KSM_BLOCK_PAGES, 0);
 }
 
+/* Steps with no more than @most looks until the end of the mm; how many */
+static unsigned int steps_to_end(struct kunit *test, unsigned int most,
+				 unsigned int limit)
+{
+	struct ksm_batch *batch = kunit_kzalloc(test, sizeof(*batch), GFP_KERNEL);
+	unsigned long cursor = 0, last = 0;
+	enum ksm_step step = KSM_STEP_BATCH;
+	struct ksm_mm *owner;
+	unsigned int i;
+
+	KUNIT_ASSERT_NOT_NULL(test, batch);
+	ksm_scan_lock();
+	ksm_registry_rewind(KSM_CURSOR_SCAN, false);
+	owner = ksm_registry_next(KSM_CURSOR_SCAN);
+	for (i = 0; owner && i < limit && step != KSM_STEP_END; i++) {
+		if (!ksm_mm_begin(owner))
+			break;
+		step = ksm_scan_step(owner, &cursor, most, batch);
+		if (step == KSM_STEP_BATCH)
+			ksm_climb_batch(batch);
+		ksm_mm_end(owner);
+		KUNIT_EXPECT_TRUE(test, cursor > last || step == KSM_STEP_END);
+		last = cursor;
+	}
+	ksm_check_all();
+	ksm_scan_unlock();
+	KUNIT_EXPECT_EQ(test, step, KSM_STEP_END);
+	return i;
+}
+
+/* Addresses without a page do not come free if each has an empty table */
+static void empty_tables_are_counted(struct kunit *test)
+{
+	const unsigned int nr_tables = 16;
+	struct mm_struct *mm = ksm_kunit_mm(test);
+	unsigned long addr, pages = nr_tables * PUD_SIZE / PAGE_SIZE;
+	unsigned int i;
+
+	if (TASK_SIZE / PAGE_SIZE / 4 < pages)
+		kunit_skip(test, "no room");
+	addr = ksm_kunit_map(test, mm, pages);
+	for (i = 0; i < nr_tables; i++) {
+		KUNIT_ASSERT_EQ(test, 0, ksm_kunit_fill(mm, addr + i * PUD_SIZE,
+							1, 1 + i));
+		KUNIT_ASSERT_EQ(test, 0, ksm_kunit_fill(mm, addr + i * PUD_SIZE +
+							PUD_SIZE / 2, 1, 99));
+	}
+	ksm_kunit_offer(test, mm, addr, pages);
+	ksm_kunit_passes(test, 2);
+	ksm_kunit_expect_pages(test, 1, nr_tables - 1, nr_tables, 0);
+	/* The most that the entries of two tables take */
+	i = steps_to_end(test, 2 * PTRS_PER_PMD, 100);
+	KUNIT_EXPECT_GE(test, i, nr_tables / 2);
+	ksm_kunit_expect_pages(test, 1, nr_tables - 1, nr_tables, 0);
+	/* Steps that end in the midst of what lost its pages */
+	ksm_kunit_unmap(mm, addr, pages - 1);
+	steps_to_end(test, PTRS_PER_PMD / 3, 1000);
+	ksm_kunit_passes(test, 1);
+	ksm_kunit_expect_nothing(test);
+}
+
 static struct kunit_case scan_cases[] = {
 	KUNIT_CASE(counts_are_exact),
 	KUNIT_CASE(smart_scan_off_reads_all),
@@ -370,6 +431,7 @@ static struct kunit_case scan_cases[] = {
 	KUNIT_CASE(merged_pages_are_passed_over),
 	KUNIT_CASE(holes_lose_their_records),
 	KUNIT_CASE(sparse_area_is_cheap),
+	KUNIT_CASE(empty_tables_are_counted),
 	KUNIT_CASE(step_is_bounded),
 	{}
 };
