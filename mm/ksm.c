@@ -68,6 +68,7 @@ static DECLARE_WAIT_QUEUE_HEAD(work_wait);	/* ksmd, with nothing to do */
 static DECLARE_WAIT_QUEUE_HEAD(rest_wait);	/* ksmd, between batches */
 static DECLARE_WAIT_QUEUE_HEAD(pause_wait);	/* for hot-remove to end */
 static bool paused;				/* S; read without it */
+static u64 scan_since;			/* S: for ksm_held_end() */
 
 struct ksm_knobs ksm_knobs = {
 	.run			= IS_ENABLED(CONFIG_SYSFS) ? KSM_RUN_STOP :
@@ -99,6 +100,7 @@ void ksm_scan_lock(void)
 		wait_event(pause_wait, !READ_ONCE(paused));
 		mutex_lock(&ksm_scan_mutex);
 	}
+	scan_since = ksm_held_begin();
 }
 
 /**
@@ -108,7 +110,10 @@ void ksm_scan_lock(void)
  */
 void ksm_scan_unlock(void)
 {
+	u64 since = scan_since;
+
 	mutex_unlock(&ksm_scan_mutex);
+	ksm_held_end(KSM_HELD_SCAN, since);
 }
 
 /**
@@ -218,16 +223,14 @@ static unsigned int batch_work(void)
 static unsigned int scan_mm(struct ksm_mm *owner, unsigned int budget)
 {
 	unsigned int work = KSM_WORK_LOOK;
-	struct ksm_timer lock, timer;
+	struct ksm_timer timer;
 	enum ksm_step step;
-	u64 locked;
 
 	if (!ksm_mm_begin(owner)) {
 		ksm_registry_leave(KSM_CURSOR_SCAN);
 		return work;
 	}
 	budget = min(budget, SLICE_WORK);
-	lock = ksm_cost_begin();
 	do {
 		timer = ksm_cost_begin();
 		step = ksm_scan_step(owner, &place.addr, budget, &batch);
@@ -248,7 +251,7 @@ static unsigned int scan_mm(struct ksm_mm *owner, unsigned int budget)
 
 	if (ksm_climb_pending())
 		ksm_climb_finish(owner);
-	ksm_cost_report(owner->slot.mm, locked);
+	ksm_cost_report(owner->slot.mm);
 	if (step == KSM_STEP_HOLE)
 		enter_hole(batch.hole, /* last = */ false);
 	else if (step == KSM_STEP_END)

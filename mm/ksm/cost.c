@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * What each rung of the ladder costs, while somebody wants to know.
+ * What each rung of the ladder costs, and how long locks are held, while
+ * somebody wants to know.
  *
- * The clock is read only while the tracepoint ksm_batch is enabled; else what
- * is here costs a branch that is patched out.  A histogram is for the
- * tracing to make, say:
+ * The clock is read only while the tracepoint ksm_batch or ksm_locked is
+ * enabled; else what is here costs a branch that is patched out.  A histogram
+ * is for the tracing to make, say:
  *
- *	echo 'hist:keys=locked_ns.log2' > events/ksm/ksm_batch/trigger
+ *	echo 'hist:keys=lock,nsecs.log2' > events/ksm/ksm_locked/trigger
  *
- * All of it is under the scan mutex.
+ * The costs are under the scan mutex.
  */
 #include <linux/ktime.h>
 #include "internal.h"
@@ -57,30 +58,29 @@ void ksm_cost_end(struct ksm_timer timer, enum ksm_rung rung,
 }
 
 /**
- * ksm_cost_locked - for how long was an mm's mmap_lock held?
- * @timer: from ksm_cost_begin(), when it was taken
- *
- * Context: scan mutex.
- * Return: nanoseconds; 0 if nobody wants to know.
- */
-u64 ksm_cost_locked(struct ksm_timer timer)
-{
-	return timer.since ? ktime_get_ns() - timer.since : 0;
-}
-
-/**
  * ksm_cost_report - tell the costs of a batch, and begin anew
  * @mm: the mm it was for
- * @locked: how long its mmap_lock was held
  *
  * Context: scan mutex.
  */
-void ksm_cost_report(struct mm_struct *mm, u64 locked)
+void ksm_cost_report(struct mm_struct *mm)
 {
 	if (!trace_ksm_batch_enabled())
 		return;
-	trace_ksm_batch(mm, pages, nsecs, locked);
+	trace_ksm_batch(mm, pages, nsecs);
 	memset(pages, 0, sizeof(pages));
 	memset(nsecs, 0, sizeof(nsecs));
 	total = 0;
+}
+
+/**
+ * ksm_held_report - tell how long a lock was held
+ * @lock: which one
+ * @since: from ksm_held_begin()
+ *
+ * Context: any, without the lock.
+ */
+void ksm_held_report(enum ksm_held lock, u64 since)
+{
+	trace_ksm_locked(lock, ktime_get_ns() - since);
 }

@@ -34,11 +34,13 @@
 #include <linux/hash.h>
 #include <linux/io.h>
 #include <linux/ksm.h>
+#include <linux/ktime.h>
 #include <linux/list.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/numa.h>
 #include <linux/rbtree.h>
+#include <linux/tracepoint-defs.h>
 #include <linux/types.h>
 #include "../mm_slot.h"
 
@@ -555,8 +557,47 @@ struct ksm_timer {
 struct ksm_timer ksm_cost_begin(void);
 void ksm_cost_end(struct ksm_timer timer, enum ksm_rung rung,
 		  unsigned int count);
-u64 ksm_cost_locked(struct ksm_timer timer);
-void ksm_cost_report(struct mm_struct *mm, u64 locked);
+void ksm_cost_report(struct mm_struct *mm);
+
+/**
+ * enum ksm_held - locks that others wait for
+ * @KSM_HELD_SCAN: the scan mutex
+ * @KSM_HELD_MMAP: an mm's mmap_lock
+ * @KSM_HELD_ANON_VMA: an anon_vma's lock, in a reverse walk
+ */
+enum ksm_held {
+	KSM_HELD_SCAN,
+	KSM_HELD_MMAP,
+	KSM_HELD_ANON_VMA,
+};
+
+DECLARE_TRACEPOINT(ksm_locked);
+
+void ksm_held_report(enum ksm_held lock, u64 since);
+
+/**
+ * ksm_held_begin - a lock was taken
+ *
+ * Context: any.
+ * Return: to be handed to ksm_held_end(); 0 if nobody wants to know.
+ */
+static inline u64 ksm_held_begin(void)
+{
+	return tracepoint_enabled(ksm_locked) ? ktime_get_ns() : 0;
+}
+
+/**
+ * ksm_held_end - the lock was released
+ * @lock: which one
+ * @since: from ksm_held_begin()
+ *
+ * Context: any, without the lock: whoever listens may take his time.
+ */
+static inline void ksm_held_end(enum ksm_held lock, u64 since)
+{
+	if (since)
+		ksm_held_report(lock, since);
+}
 
 /* ------------------------------------------------------------------ */
 /* record.c                                                            */

@@ -367,6 +367,8 @@ unsigned long ksm_registry_footprint(void)
 	return atomic_long_read(&nr_entries) * sizeof(struct ksm_mm);
 }
 
+static u64 mmap_since;		/* S: for ksm_held_end() */
+
 /**
  * ksm_mm_begin - begin to work on an mm's page tables
  * @owner: the mm's entry
@@ -389,7 +391,9 @@ bool ksm_mm_begin(struct ksm_mm *owner)
 	     !test_bit(MMF_UNSTABLE, &mm->flags);
 	owner->busy = ok;
 	spin_unlock(&registry_lock);
-	if (!ok)
+	if (ok)
+		mmap_since = ksm_held_begin();
+	else
 		mmap_read_unlock(mm);
 	return ok;
 }
@@ -402,6 +406,7 @@ bool ksm_mm_begin(struct ksm_mm *owner)
  */
 void ksm_mm_end(struct ksm_mm *owner)
 {
+	u64 since = mmap_since;
 	bool exiting;
 
 	spin_lock(&registry_lock);
@@ -411,6 +416,7 @@ void ksm_mm_end(struct ksm_mm *owner)
 	if (exiting)
 		wake_up_all(&idle_wait);
 	mmap_read_unlock(owner->slot.mm);
+	ksm_held_end(KSM_HELD_MMAP, since);
 }
 
 /**

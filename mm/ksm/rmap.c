@@ -49,9 +49,11 @@ static bool walk_offset(struct folio *folio, struct anon_vma *anon_vma,
 {
 	struct anon_vma_chain *avc;
 	bool go_on = true;
+	u64 since;
 
 	if (!lock_anon_vma(anon_vma, rwc))
 		return false;
+	since = ksm_held_begin();
 	anon_vma_interval_tree_foreach(avc, &anon_vma->rb_root, pgoff, pgoff) {
 		struct vm_area_struct *vma = avc->vma;
 		unsigned long addr = vma_address(vma, pgoff, 1);
@@ -67,6 +69,7 @@ static bool walk_offset(struct folio *folio, struct anon_vma *anon_vma,
 			break;
 	}
 	anon_vma_unlock_read(anon_vma);
+	ksm_held_end(KSM_HELD_ANON_VMA, since);
 	return go_on;
 }
 
@@ -148,8 +151,10 @@ static void collect_offset(struct page *page, struct anon_vma *anon_vma,
 			   int force_early)
 {
 	struct task_struct *leader, *task;
+	u64 since;
 
 	anon_vma_lock_read(anon_vma);
+	since = ksm_held_begin();
 	rcu_read_lock();
 	for_each_process(leader) {
 		task = task_early_kill(leader, force_early);
@@ -158,6 +163,7 @@ static void collect_offset(struct page *page, struct anon_vma *anon_vma,
 	}
 	rcu_read_unlock();
 	anon_vma_unlock_read(anon_vma);
+	ksm_held_end(KSM_HELD_ANON_VMA, since);
 }
 
 /**

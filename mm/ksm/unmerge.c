@@ -135,15 +135,18 @@ static int unshare_mapper(struct mapper *mapper)
 {
 	unsigned long addr = mapper->addr;
 	struct vm_area_struct *vma;
+	u64 since;
 	int err;
 
 	err = mmap_read_lock_killable(mapper->mm);
 	if (!err) {
+		since = ksm_held_begin();
 		vma = vma_lookup(mapper->mm, addr);
 		if (vma)
 			err = ksm_unshare_some(vma, &addr, addr + PAGE_SIZE,
 					       UINT_MAX);
 		mmap_read_unlock(mapper->mm);
+		ksm_held_end(KSM_HELD_MMAP, since);
 	}
 	/* Its exit must not be ours to run, under the scan mutex */
 	mmput_async(mapper->mm);

@@ -199,9 +199,9 @@ TRACE_EVENT(ksm_advisor,
  */
 TRACE_EVENT(ksm_batch,
 
-	TP_PROTO(void *mm, const u32 *pages, const u64 *nsecs, u64 locked_ns),
+	TP_PROTO(void *mm, const u32 *pages, const u64 *nsecs),
 
-	TP_ARGS(mm, pages, nsecs, locked_ns),
+	TP_ARGS(mm, pages, nsecs),
 
 	TP_STRUCT__entry(
 		__field(void *,	mm)
@@ -213,7 +213,6 @@ TRACE_EVENT(ksm_batch,
 		__field(u64,	filter_ns)
 		__field(u64,	read_ns)
 		__field(u64,	merge_ns)
-		__field(u64,	locked_ns)
 	),
 
 	TP_fast_assign(
@@ -226,14 +225,34 @@ TRACE_EVENT(ksm_batch,
 		__entry->filter_ns	= nsecs[1];
 		__entry->read_ns	= nsecs[2];
 		__entry->merge_ns	= nsecs[3];
-		__entry->locked_ns	= locked_ns;
 	),
 
-	TP_printk("mm %p looked %u in %llu ns filtered %u in %llu ns read %u in %llu ns merging %u in %llu ns locked %llu ns",
+	TP_printk("mm %p looked %u in %llu ns filtered %u in %llu ns read %u in %llu ns merging %u in %llu ns",
 		  __entry->mm, __entry->looked, __entry->look_ns,
 		  __entry->filtered, __entry->filter_ns, __entry->read,
-		  __entry->read_ns, __entry->climbed, __entry->merge_ns,
-		  __entry->locked_ns)
+		  __entry->read_ns, __entry->climbed, __entry->merge_ns)
+);
+
+TRACE_EVENT(ksm_locked,
+
+	TP_PROTO(unsigned int lock, u64 nsecs),
+
+	TP_ARGS(lock, nsecs),
+
+	TP_STRUCT__entry(
+		__field(u64,		nsecs)
+		__field(unsigned int,	lock)
+	),
+
+	TP_fast_assign(
+		__entry->nsecs	= nsecs;
+		__entry->lock	= lock;
+	),
+
+	TP_printk("%s held for %llu ns",
+		  __print_symbolic(__entry->lock, { 0, "scan_mutex" },
+				   { 1, "mmap_lock" }, { 2, "anon_vma" }),
+		  __entry->nsecs)
 );
 
 #endif /* _TRACE_KSM_H */

@@ -186,6 +186,14 @@ static inline u64 task_sched_runtime(void *task)
 	return 0;
 }
 
+static inline u64 ktime_get_ns(void)
+{
+	return 0;
+}
+
+#define DECLARE_TRACEPOINT(name)
+#define tracepoint_enabled(name) false
+
 static inline void trace_ksm_advisor(s64 seconds, unsigned long pages,
 				     unsigned int percent)
 {
