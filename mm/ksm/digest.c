@@ -25,7 +25,13 @@
 #define NR_LANES	4
 
 static u64 secret[NR_LANES + 1] __ro_after_init;
-static u64 zero_digest __ro_after_init;
+static u64 zero_digest;			/* S, after boot */
+
+#ifdef CONFIG_KSM_DEBUG
+static unsigned int digest_bits = KSM_DIGEST_BITS;	/* S */
+#else
+#define digest_bits	KSM_DIGEST_BITS
+#endif
 
 /* The compiler has the type wherever the processor has the instruction */
 #if defined(__SIZEOF_INT128__) && \
@@ -80,9 +86,10 @@ u64 ksm_digest_page(struct page *page)
 	KUNIT_STATIC_STUB_REDIRECT(ksm_digest_page, page);
 
 	bytes = kmap_local_page(page);
-	digest = hash_bytes(bytes);
+	/* Stores to the page meanwhile are what the digest is to tell of */
+	digest = data_race(hash_bytes(bytes));
 	kunmap_local(bytes);
-	return digest >> (64 - KSM_DIGEST_BITS);
+	return digest >> (64 - digest_bits);
 }
 
 /**
@@ -97,8 +104,10 @@ int ksm_page_cmp(struct page *a, struct page *b)
 {
 	void *bytes_a = kmap_local_page(a);
 	void *bytes_b = kmap_local_page(b);
-	int order = memcmp(bytes_a, bytes_b, PAGE_SIZE);
+	int order;
 
+	/* Who needs to be sure has both pages write-protected */
+	order = data_race(memcmp(bytes_a, bytes_b, PAGE_SIZE));
 	kunmap_local(bytes_b);
 	kunmap_local(bytes_a);
 	return order;
@@ -126,3 +135,28 @@ void __init ksm_digest_init(void)
 	get_random_bytes(secret, sizeof(secret));
 	zero_digest = ksm_digest_page(ZERO_PAGE(0));
 }
+
+#ifdef CONFIG_KSM_DEBUG
+/**
+ * ksm_digest_strength - how many bits has a digest?
+ *
+ * Context: scan mutex.
+ * Return: KSM_DIGEST_BITS, but for what ksm_digest_weaken() was told.
+ */
+unsigned int ksm_digest_strength(void)
+{
+	return digest_bits;
+}
+
+/**
+ * ksm_digest_weaken - have digests collide, to see what comes of it
+ * @bits: how many are left, from 1 to KSM_DIGEST_BITS
+ *
+ * Context: scan mutex; nothing may be ordered by a digest meanwhile.
+ */
+void ksm_digest_weaken(unsigned int bits)
+{
+	digest_bits = bits;
+	zero_digest = ksm_digest_page(ZERO_PAGE(0));
+}
+#endif

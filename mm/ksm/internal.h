@@ -405,6 +405,10 @@ static inline int ksm_tree_nid(unsigned long pfn)
 /* ------------------------------------------------------------------ */
 
 void ksm_digest_init(void);
+#ifdef CONFIG_KSM_DEBUG
+unsigned int ksm_digest_strength(void);
+void ksm_digest_weaken(unsigned int bits);
+#endif
 u64 ksm_digest_page(struct page *page);
 int ksm_page_cmp(struct page *a, struct page *b);
 bool ksm_digest_is_zero(u64 digest);
