@@ -131,7 +131,9 @@ static int grab_pfn(struct ksm_stable_node *node, unsigned long pfn,
 	if (READ_ONCE(folio->mapping) != mapping)
 		return -ESTALE;
 	if (!folio_try_get(folio))
-		return folio_test_swapcache(folio) ? -EAGAIN : -ESTALE;
+		/* While it is freed its flags change, but not this one */
+		return data_race(folio_test_swapcache(folio)) ? -EAGAIN :
+								-ESTALE;
 	if (READ_ONCE(folio->mapping) != mapping) {
 		folio_put(folio);
 		return -ESTALE;
