@@ -165,6 +165,12 @@ void ksm_open(bool smart)
 	set("smart_scan", smart ? "1" : "0");
 }
 
+/* A batch as users have them, when it is not passes that are measured */
+void ksm_batch(const char *pages)
+{
+	set("pages_to_scan", pages);
+}
+
 /* CPU time of ksmd since it was started, in ns */
 static double ksm_cpu(void)
 {

@@ -68,6 +68,9 @@ ROWS = (
     ("1 page in 64 MiB: bookkeeping", "sparse-64g", "memory_gone", BYTES, NotAbove()),
     ("1 page in 16, settled", "sparse-1g", "settled", VISIT, NotAbove()),
     ("1 page in 16: bookkeeping", "sparse-1g", "memory_gone", BYTES, NotAbove()),
+    ("mmap_lock held, 99 of 100", "locks", "mmap_lock_p99", "ns", AtMost(200e3)),
+    ("mmap_lock held, longest", "locks", "mmap_lock_max", "ns", None),
+    ("scan mutex held, longest (run=2)", "locks", "scan_mutex_max", "ns", None),
     ("exit, 512 MiB merged (wall)", "use", "exit", "ns", NotAbove()),
     ("exit, 512 MiB merged (CPU)", "use", "exit_cpu", "ns", None),
     ("fork, 512 MiB merged (wall)", "use", "fork", "ns", NotAbove()),
@@ -173,6 +176,19 @@ def print_differences(results):
             print(f"note: {workload}: not settled, {before:.0f} to {ours:.0f} pages merged")
 
 
+def print_holds(results, lock):
+    """How often a lock was held how long, by powers of two."""
+    counts = []
+    for limit in (1 << i for i in range(12)):
+        counts.append((limit, results.median("ksm", "locks", f"{lock}_us_{limit}") or 0))
+    if not any(count for _, count in counts):
+        return
+    print(f"{lock}, how often it was held how long:")
+    for i, (limit, count) in enumerate(counts):
+        text = f"> {limit // 2}" if i == len(counts) - 1 else f"<= {limit}"
+        print(f"  {text:>7} us {count:9.0f}")
+
+
 def print_table(lines):
     table = [("workload", "unit", "stock", "ours", "ratio", "spread", "target", "holds")]
     table += [line.cells() for line in lines]
@@ -263,6 +279,8 @@ def main():
     lines = lines_of(results)
     print_table(lines)
     print_differences(results)
+    for lock in ("mmap_lock", "scan_mutex"):
+        print_holds(results, lock)
     drawings = [path.with_name("costs.svg"), path.with_name("growth.svg")]
     if draw_costs(lines, drawings[0]):
         print(f"drawing: {drawings[0]}")

@@ -13,6 +13,8 @@
 #define TRIES		8
 #define WINDOW_MS	400	/* for the program on the other processor */
 #define WINDOWS		5	/* of each kind */
+#define BATCH		"100"	/* the default */
+#define LOCKS_MS	4000
 
 static void offer(const struct load *load)
 {
@@ -112,6 +114,22 @@ static void from_new(const struct load *load)
 	offer(load);
 	report("from_new", passes(load->passes, NULL) / programs_pages());
 	report("merged", ksm_get("pages_sharing"));
+}
+
+/* Everything that may hold a lock: new pages, merging, settled, and apart again */
+static void locks(const struct load *load)
+{
+	if (!locks_watch()) {
+		report("locks_unknown", 1);
+		return;
+	}
+	ksm_batch(BATCH);
+	offer(load);
+	report("lock_passes", ksm_passes_during(LOCKS_MS));
+	if (!ksm_get("pages_sharing"))
+		fail("nothing is merged");
+	ksm_unmerge();
+	locks_report();
 }
 
 static void report_cost(const char *key, const struct cost *cost, double share)
@@ -250,6 +268,7 @@ void run_workload(const char *name, const struct load *load)
 		{ "rewritten", rewritten },
 		{ "merge", merge },
 		{ "from-new", from_new },
+		{ "locks", locks },
 		{ "unmerge", unmerge },
 		{ "use", use },
 		{ "beside-settled", beside_settled },

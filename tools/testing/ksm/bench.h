@@ -3,7 +3,7 @@
  * make bench, inside of user-mode Linux: bench-init.c is init, takes the
  * arguments and powers off; bench-workloads.c says what is measured;
  * bench-program.c are the programs whose memory is scanned; bench-ksm.c is the
- * view on ksmd and on the kernel's memory.
+ * view on ksmd and on the kernel's memory; bench-locks.c on KSM's locks.
  */
 #ifndef KSM_BENCH_H
 #define KSM_BENCH_H
@@ -67,6 +67,7 @@ struct cost program_exit(unsigned int number);
 
 /* bench-ksm.c */
 void ksm_open(bool smart);
+void ksm_batch(const char *pages);
 double ksm_pass(void);
 double ksm_passes_during(unsigned int ms);
 struct cost ksm_unmerge(void);
@@ -85,5 +86,9 @@ double cpu_of(const struct rusage *usage);
 struct cost cost_begin(void);
 struct cost cost_end(const struct cost *begin);
 void rest_ms(unsigned int ms);
+
+/* bench-locks.c */
+bool locks_watch(void);
+void locks_report(void);
 
 #endif

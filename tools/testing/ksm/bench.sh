@@ -34,7 +34,7 @@ wanted() {
 compile() {
 	mkdir -p "$bin"
 	logged "$logs/bench-compile.log" gcc -O2 -Wall -static -o "$bin/bench-init" \
-		"$here"/bench-{init,ksm,program,workloads}.c
+		"$here"/bench-{init,ksm,locks,program,workloads}.c
 	logged "$logs/bench-compile.log" gcc -O2 -Wall -o "$bin/bench-corunner" \
 		"$here/bench-corunner.c"
 }
