@@ -69,6 +69,11 @@ void storm_end_begin(void)
 	zero_pages = ksm_get("ksm_zero_pages");
 	find_caches();
 	if (!access(KMEMLEAK, W_OK)) {
+		/*
+		 * Not on its own: while it looks, for minutes on a slow machine,
+		 * no memory can go offline.
+		 */
+		ksm_put(KMEMLEAK, "scan=off");
 		ksm_put(KMEMLEAK, "scan");
 		ksm_put(KMEMLEAK, "clear");
 	}
