@@ -8,10 +8,11 @@
  * finds, or storm_admin_calm().
  */
 #include "storm.h"
+#include "../selftests/mm/ksm_block.h"
 
-#define BLOCK_DIR	"/sys/devices/system/memory/"
 #define HUGE_DIR	"/sys/kernel/mm/transparent_hugepage/khugepaged/"
 #define FAULT_DIR	"/sys/kernel/debug/"
+#define OFFLINE_SECS	5	/* that a block may take to go */
 
 static struct ksm_zram disk = { .id = -1 };
 
@@ -126,31 +127,6 @@ static int op_drop_caches(struct storm_proc *p, long arg)
 	return ksm_put_num("/proc/sys/vm/drop_caches", 1 + storm_below(p, 3));
 }
 
-static int block_put(int block, const char *state)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), BLOCK_DIR "memory%d/state", block);
-	return ksm_put(path, state);
-}
-
-static bool block_is(int block, const char *name, const char *text)
-{
-	char path[128], buf[64];
-
-	snprintf(path, sizeof(path), BLOCK_DIR "memory%d/%s", block, name);
-	return ksm_slurp(path, buf, sizeof(buf)) > 0 && !strcmp(buf, text);
-}
-
-static int block_off(struct ksm_child *c)
-{
-	int ret;
-
-	alarm(5);
-	ret = block_put(*(int *)c->arg, "offline");
-	return -ret;
-}
-
 /* Is a frame in one of the blocks? */
 bool storm_in_block(uint64_t pfn)
 {
@@ -165,22 +141,13 @@ bool storm_in_block(uint64_t pfn)
 /* Bring all blocks back; 0 or the first error. */
 static int blocks_on(void)
 {
-	int i, ret, first = 0;
-
-	for (i = 0; i < storm->nr_blocks; i++) {
-		if (block_is(storm->block[i], "state", "online"))
-			continue;
-		ret = block_put(storm->block[i], "online_movable");
-		first = first ? first : ret;
-	}
-	return first;
+	return ksm_blocks_online(storm->block, storm->nr_blocks);
 }
 
 /* A block of memory goes, in a child that a signal ends in time, and comes. */
 static int op_offline(struct storm_proc *p, long arg)
 {
-	struct ksm_child c;
-	int *block, ret;
+	int block, ret;
 
 	(void)arg;
 	if (!storm->nr_blocks)
@@ -189,10 +156,10 @@ static int op_offline(struct storm_proc *p, long arg)
 	ret = blocks_on();
 	if (ret)
 		return ret;
-	block = &storm->block[storm_below(p, (unsigned int)storm->nr_blocks)];
-	storm_past(p, "offline", NULL, (unsigned int)*block, 0);
-	ret = ksm_spawn(&c, block_off, block) ?: ksm_reap(&c);
-	storm_past(p, "offline", NULL, (unsigned int)*block, ret);
+	block = storm->block[storm_below(p, (unsigned int)storm->nr_blocks)];
+	storm_past(p, "offline", NULL, (unsigned int)block, 0);
+	ret = ksm_block_offline(block, OFFLINE_SECS);
+	storm_past(p, "offline", NULL, (unsigned int)block, ret);
 	storm_nap(p, 500);
 	storm_past(p, "online", NULL, 0, blocks_on());
 	return ret > 0 ? -ret : ret;
@@ -343,31 +310,6 @@ int storm_admin(struct storm_proc *p)
 
 /* ---- before and after ---------------------------------------------------- */
 
-static void find_blocks(void)
-{
-	struct dirent *de;
-	struct ksm_child c;
-	char size[32];
-	DIR *dir;
-	int nr;
-
-	if (ksm_slurp(BLOCK_DIR "block_size_bytes", size, sizeof(size)) <= 0)
-		return;
-	storm->block_pages = strtoull(size, NULL, 16) / ksm_psize();
-
-	dir = opendir(BLOCK_DIR);
-	if (!dir)
-		return;
-	while ((de = readdir(dir)) && storm->nr_blocks < STORM_BLOCKS)
-		if (sscanf(de->d_name, "memory%d", &nr) == 1 &&
-		    block_is(nr, "state", "online") &&
-		    block_is(nr, "valid_zones", "Movable") &&
-		    !ksm_spawn(&c, block_off, &nr) && !ksm_reap(&c) &&
-		    !block_put(nr, "online_movable"))
-			storm->block[storm->nr_blocks++] = nr;
-	closedir(dir);
-}
-
 static void find_nodes(void)
 {
 	int nodes[KSM_MAX_NODES], nr;
@@ -424,6 +366,11 @@ static void setup_all_faults(void)
 	snprintf(path, sizeof(path), "/proc/%d/make-it-fail", ksm_find_ksmd());
 	ksm_keep(path);
 	ksm_put_num(path, 1);
+	/* Not asked for, but storm_faulty() may hit it, if it is there */
+	if (!access(FAULT_DIR "fail_usercopy", F_OK)) {
+		ksm_keep(FAULT_DIR "fail_usercopy/verbose");
+		fault_put("fail_usercopy", "verbose", 0);
+	}
 }
 
 static void drop_disk(void)
@@ -447,7 +394,9 @@ void storm_admin_setup(void)
 		ksm_zram_drop(&disk);
 	make_groups();
 	find_nodes();
-	find_blocks();
+	storm->block_pages = ksm_block_pages();
+	storm->nr_blocks = ksm_blocks_find(storm->block, STORM_BLOCKS,
+					   OFFLINE_SECS);
 	setup_all_faults();
 	ksm_keep(HUGE_DIR "scan_sleep_millisecs");
 	ksm_keep(HUGE_DIR "alloc_sleep_millisecs");

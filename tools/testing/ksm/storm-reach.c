@@ -5,23 +5,11 @@
  * /proc/PID/mem, pipes that pages are lent to, direct I/O, long-term pins.
  */
 #include "storm.h"
+#include "../selftests/mm/ksm_gup.h"
 #include <sys/uio.h>
 
-#define GUP_TEST	"/sys/kernel/debug/gup_test"
 #define DISK_PAGES	16	/* of each process on the disk */
 #define NOT_PLAIN	(~(uint32_t)0)
-
-/* The interface of gup_test, as in mm/gup_test.h. */
-struct pin_longterm {
-	uint64_t addr;
-	uint64_t size;
-	uint32_t flags;
-};
-
-#define PIN_START	_IOW('g', 7, struct pin_longterm)
-#define PIN_STOP	_IO('g', 8)
-#define PIN_READ	_IOW('g', 9, uint64_t)
-#define PIN_FLAGS	4	/* for writing: 1; the fast way: 2 */
 
 /* Pages on their way. */
 static uint64_t buffer[STORM_BATCH * 512];
@@ -237,15 +225,15 @@ int storm_direct(struct storm_proc *p, long arg)
 static int pin_for_long(struct storm_proc *p, int fd, const struct storm_range *r)
 {
 	uint64_t to = (unsigned long)buffer;
-	struct pin_longterm args = {
+	struct ksm_pin args = {
 		.addr = (unsigned long)storm_addr(r->area, r->from),
 		.size = r->nr * ksm_psize(),
-		.flags = storm_below(p, PIN_FLAGS),
+		.flags = storm_below(p, 2 * KSM_PIN_FAST),
 	};
 	unsigned int i;
 	int ret = 0;
 
-	if (ioctl(fd, PIN_START, &args))
+	if (ioctl(fd, KSM_PIN_START, &args))
 		return -errno;
 	storm_nap(p, 20);
 	for (i = r->from; !ret && i < r->from + r->nr; i++)
@@ -254,11 +242,11 @@ static int pin_for_long(struct storm_proc *p, int fd, const struct storm_range *
 					  storm_choose(p, storm_addr(r->area,
 								     i)));
 	storm_nap(p, 20);
-	if (!ret && ioctl(fd, PIN_READ, &to))
+	if (!ret && ioctl(fd, KSM_PIN_READ, &to))
 		ret = -errno;
 	if (!ret)
 		check_buffer(p, r, "a long-term pin");
-	if (ioctl(fd, PIN_STOP) && !ret)
+	if (ioctl(fd, KSM_PIN_STOP) && !ret)
 		ret = -errno;
 	return ret;
 }
@@ -271,7 +259,7 @@ int storm_pin(struct storm_proc *p, long arg)
 	(void)arg;
 	if (!storm_trylock(&storm->pins))
 		return STORM_NOTHING;
-	fd = open(GUP_TEST, O_RDWR | O_CLOEXEC);
+	fd = open(KSM_GUP_TEST, O_RDWR | O_CLOEXEC);
 	if (fd >= 0 && storm_pick_plain(p, p, STORM_BATCH, NOT_PLAIN, &r)) {
 		storm_past(p, "long-term pin", storm_addr(r.area, r.from),
 			   r.nr, 0);

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * Everything of KSM that programs read or write by name: the files in sysfs
- * with their modes, formats, defaults and errors, the lines in /proc, the
- * counters in vmstat, the tracepoints and the thread.
+ * with their modes, formats and defaults, the lines in /proc, the counters in
+ * vmstat, the tracepoints and the thread.  What may be written, and what is
+ * refused, is in ksm_input_test.c.
  */
 #include "../kselftest_harness.h"
 #include "ksm_util.h"
+#include "ksm_env.h"
 
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -166,254 +168,6 @@ TEST_F(abi, defaults_after_boot)
 	}
 }
 
-/* Nobody writes to a counter, not even root. */
-TEST_F(abi, counters_are_read_only)
-{
-	unsigned int i;
-
-	for (i = 0; i < ARRAY_SIZE(numbers); i++) {
-		if (numbers[i].writable)
-			continue;
-		EXPECT_EQ(-EACCES, ksm_put_text(numbers[i].name, "0")) {
-			TH_LOG("%s", numbers[i].name);
-		}
-	}
-}
-
-/* One write and what it must give. */
-struct attempt {
-	const char *text;
-	int ret;		/* 0 or -errno */
-	const char *after;	/* what is read then; NULL: as before */
-};
-
-/* What is refused by every file that takes a number. */
-static const struct attempt junk[] = {
-	{ "-1", -EINVAL, NULL }, { "-99", -EINVAL, NULL },
-	{ "x", -EINVAL, NULL }, { "1x", -EINVAL, NULL },
-	{ "x1", -EINVAL, NULL }, { "1.5", -EINVAL, NULL },
-	{ "1 ", -EINVAL, NULL }, { " 1", -EINVAL, NULL },
-	{ "1 2", -EINVAL, NULL }, { "1,2", -EINVAL, NULL },
-	{ "0x10", -EINVAL, NULL }, { "\n", -EINVAL, NULL },
-	{ "1\n\n", -EINVAL, NULL }, { "on", -EINVAL, NULL },
-	{ "none", -EINVAL, NULL }, { "", 0, NULL },
-};
-
-static const struct attempt run_values[] = {
-	{ "1", 0, "1" }, { "2", 0, "2" }, { "0", 0, "0" },
-	{ "1\n", 0, "1" }, { "0\n", 0, "0" },
-	{ "3", -EINVAL, NULL }, { "4", -EINVAL, NULL },
-	{ "5", -EINVAL, NULL }, { "7", -EINVAL, NULL },
-	{ "4294967297", -EINVAL, NULL },
-	{ "99999999999999999999", -EINVAL, NULL },
-};
-
-static const struct attempt nodes_values[] = {
-	{ "0", 0, "0" }, { "1", 0, "1" }, { "1\n", 0, "1" },
-	{ "2", -EINVAL, NULL }, { "4294967296", -EINVAL, NULL },
-	{ "18446744073709551616", -ERANGE, NULL },
-	{ "99999999999999999999999", -ERANGE, NULL },
-};
-
-static const struct attempt sharing_values[] = {
-	{ "2", 0, "2" }, { "3", 0, "3" }, { "256\n", 0, "256" },
-	{ "2147483647", 0, "2147483647" },
-	{ "0", -EINVAL, NULL }, { "1", -EINVAL, NULL },
-	{ "-2", -EINVAL, NULL }, { "-2147483649", -ERANGE, NULL },
-	{ "2147483648", -ERANGE, NULL }, { "4294967298", -ERANGE, NULL },
-	{ "18446744073709551616", -ERANGE, NULL },
-};
-
-static const struct attempt uint_values[] = {
-	{ "0", 0, "0" }, { "1", 0, "1" }, { "77\n", 0, "77" },
-	{ "4294967295", 0, "4294967295" },
-	{ "4294967296", -EINVAL, NULL },
-	{ "18446744073709551616", -EINVAL, NULL },
-};
-
-static const struct attempt cpu_values[] = {
-	{ "1", 0, "1" }, { "100", 0, "100" }, { "33\n", 0, "33" },
-	{ "18446744073709551616", -EINVAL, NULL },
-};
-
-static const struct attempt ulong_values[] = {
-	{ "1", 0, "1" }, { "77\n", 0, "77" },
-	{ "4294967295", 0, "4294967295" },
-	{ "18446744073709551616", -EINVAL, NULL },
-};
-
-static const struct attempt target_values[] = {
-	{ "1", 0, "1" }, { "200\n", 0, "200" }, { "0", -EINVAL, NULL },
-	{ "86400", 0, "86400" },
-	{ "18446744073709551616", -EINVAL, NULL },
-};
-
-/* The switches take what kstrtobool() takes, which looks at little of it. */
-static const struct attempt bool_values[] = {
-	{ "0", 0, "0" }, { "1", 0, "1" }, { "0\n", 0, "0" },
-	{ "1\n", 0, "1" }, { "n", 0, "0" }, { "y", 0, "1" },
-	{ "N", 0, "0" }, { "Y", 0, "1" }, { "off", 0, "0" },
-	{ "on", 0, "1" },
-	{ "2", -EINVAL, NULL }, { "-1", -EINVAL, NULL },
-	{ "x", -EINVAL, NULL }, { "\n", -EINVAL, NULL },
-	{ " 1", -EINVAL, NULL }, { "99999999999999999999", -EINVAL, NULL },
-	{ "scan-time", -EINVAL, NULL }, { "", 0, NULL },
-};
-
-static const struct attempt mode_values[] = {
-	{ "none", 0, "[none] scan-time" },
-	{ "scan-time", 0, "none [scan-time]" },
-	{ "none\n", 0, "[none] scan-time" },
-	{ "scan-time\n", 0, "none [scan-time]" },
-	{ "scan", -EINVAL, NULL }, { "None", -EINVAL, NULL },
-	{ "none ", -EINVAL, NULL }, { " none", -EINVAL, NULL },
-	{ "[none]", -EINVAL, NULL }, { "scan-time2", -EINVAL, NULL },
-	{ "0", -EINVAL, NULL }, { "1", -EINVAL, NULL },
-	{ "\n", -EINVAL, NULL }, { "", 0, NULL },
-};
-
-FIXTURE(sysfs)
-{
-	int unused;
-};
-
-FIXTURE_VARIANT(sysfs)
-{
-	const char *name;
-	const struct attempt *attempts;
-	size_t nr;
-	bool numeric;
-};
-
-FIXTURE_VARIANT_ADD(sysfs, run)
-{
-	.name = "run", .attempts = run_values,
-	.nr = ARRAY_SIZE(run_values), .numeric = true,
-};
-
-FIXTURE_VARIANT_ADD(sysfs, merge_across_nodes)
-{
-	.name = "merge_across_nodes", .attempts = nodes_values,
-	.nr = ARRAY_SIZE(nodes_values), .numeric = true,
-};
-
-FIXTURE_VARIANT_ADD(sysfs, max_page_sharing)
-{
-	.name = "max_page_sharing", .attempts = sharing_values,
-	.nr = ARRAY_SIZE(sharing_values), .numeric = true,
-};
-
-FIXTURE_VARIANT_ADD(sysfs, pages_to_scan)
-{
-	.name = "pages_to_scan", .attempts = uint_values,
-	.nr = ARRAY_SIZE(uint_values), .numeric = true,
-};
-
-FIXTURE_VARIANT_ADD(sysfs, sleep_millisecs)
-{
-	.name = "sleep_millisecs", .attempts = uint_values,
-	.nr = ARRAY_SIZE(uint_values), .numeric = true,
-};
-
-FIXTURE_VARIANT_ADD(sysfs, prune_millisecs)
-{
-	.name = "stable_node_chains_prune_millisecs", .attempts = uint_values,
-	.nr = ARRAY_SIZE(uint_values),
-	.numeric = true,
-};
-
-FIXTURE_VARIANT_ADD(sysfs, use_zero_pages)
-{
-	.name = "use_zero_pages", .attempts = bool_values,
-	.nr = ARRAY_SIZE(bool_values),
-};
-
-FIXTURE_VARIANT_ADD(sysfs, smart_scan)
-{
-	.name = "smart_scan", .attempts = bool_values,
-	.nr = ARRAY_SIZE(bool_values),
-};
-
-FIXTURE_VARIANT_ADD(sysfs, advisor_mode)
-{
-	.name = "advisor_mode", .attempts = mode_values,
-	.nr = ARRAY_SIZE(mode_values),
-};
-
-FIXTURE_VARIANT_ADD(sysfs, advisor_max_cpu)
-{
-	.name = "advisor_max_cpu", .attempts = cpu_values,
-	.nr = ARRAY_SIZE(cpu_values), .numeric = true,
-};
-
-FIXTURE_VARIANT_ADD(sysfs, advisor_min_pages_to_scan)
-{
-	.name = "advisor_min_pages_to_scan", .attempts = ulong_values,
-	.nr = ARRAY_SIZE(ulong_values),
-	.numeric = true,
-};
-
-FIXTURE_VARIANT_ADD(sysfs, advisor_max_pages_to_scan)
-{
-	.name = "advisor_max_pages_to_scan", .attempts = ulong_values,
-	.nr = ARRAY_SIZE(ulong_values),
-	.numeric = true,
-};
-
-FIXTURE_VARIANT_ADD(sysfs, advisor_target_scan_time)
-{
-	.name = "advisor_target_scan_time", .attempts = target_values,
-	.nr = ARRAY_SIZE(target_values),
-	.numeric = true,
-};
-
-FIXTURE_SETUP(sysfs)
-{
-	const char *why = ksm_missing();
-
-	if (why)
-		SKIP(return, "%s", why);
-	if (!ksm_has(variant->name))
-		SKIP(return, "no %s in this kernel", variant->name);
-	ASSERT_EQ(0, ksm_baseline());
-}
-
-FIXTURE_TEARDOWN(sysfs)
-{
-	ksm_finish(__test_passed(_metadata));
-	if (ksm_main()->settings.saved)
-		EXPECT_EQ(0, ksm_restore(&ksm_main()->settings));
-}
-
-static void try_all(struct __test_metadata *_metadata, const char *name,
-		    const struct attempt *a, size_t nr)
-{
-	char before[128], after[128];
-	size_t i;
-
-	for (i = 0; i < nr; i++) {
-		ASSERT_GT(ksm_get_text(name, before, sizeof(before)), 0);
-		EXPECT_EQ(a[i].ret, ksm_put_text(name, a[i].text)) {
-			TH_LOG("\"%s\" to %s", a[i].text, name);
-		}
-		ASSERT_GT(ksm_get_text(name, after, sizeof(after)), 0);
-		EXPECT_STREQ(a[i].after ? a[i].after : before, after) {
-			TH_LOG("\"%s\" to %s", a[i].text, name);
-		}
-	}
-}
-
-/*
- * B118 and the stores' contract: what is taken reads back, what is not gives
- * the right error and changes nothing.
- */
-TEST_F(sysfs, values_and_errors)
-{
-	try_all(_metadata, variant->name, variant->attempts, variant->nr);
-	if (variant->numeric)
-		try_all(_metadata, variant->name, junk, ARRAY_SIZE(junk));
-}
-
 /* A file opened for reading keeps giving fresh values from its start. */
 TEST_F(abi, read_again_through_one_descriptor)
 {
@@ -433,7 +187,7 @@ TEST_F(abi, read_again_through_one_descriptor)
 	close(fd);
 }
 
-/* Reads every file, may write none; 0, or which one went wrong. */
+/* Reads every file; 0, or which one went wrong. */
 static int ordinary_user(struct ksm_child *c)
 {
 	pid_t parent = getppid();
@@ -449,13 +203,9 @@ static int ordinary_user(struct ksm_child *c)
 			continue;
 		if (ksm_get(numbers[i].name) == KSM_BAD)
 			return 1 + (int)i;
-		if (ksm_put_text(numbers[i].name, "1") != -EACCES)
-			return 101 + (int)i;
 	}
 	if (ksm_get_text("advisor_mode", text, sizeof(text)) <= 0)
 		return 200;
-	if (ksm_put_text("advisor_mode", "none") != -EACCES)
-		return 201;
 	if (ksm_merging(0) != 0 || ksm_stat(0, "ksm_rmap_items") != 0)
 		return 202;
 	/* Of another one's process, nothing. */
@@ -468,7 +218,7 @@ static int ordinary_user(struct ksm_child *c)
 	return 0;
 }
 
-TEST_F(abi, ordinary_user_reads_only)
+TEST_F(abi, ordinary_user_reads)
 {
 	struct ksm_child c = { 0 };
 
@@ -605,25 +355,6 @@ TEST_F_TIMEOUT(abi, advisor_minimum_is_a_floor, 60)
 	}
 	ASSERT_EQ(0, ksm_stop());
 	ksm_unmap(p, NR_PAGES);
-	EXPECT_EQ(0, ksm_restore(&ksm_main()->settings));
-}
-
-/*
- * advisor_max_cpu above 32 bits: refused, or taken as it is.  The original
- * implementation cuts it off.
- */
-TEST_F(abi, advisor_max_cpu_is_not_cut_off)
-{
-	char text[64];
-	int ret;
-
-	ASSERT_EQ(0, ksm_set("advisor_max_cpu", 50));
-	ret = ksm_put_text("advisor_max_cpu", "4294967297");
-	ASSERT_GT(ksm_get_text("advisor_max_cpu", text, sizeof(text)), 0);
-	if (ret)
-		EXPECT_STREQ("50", text);
-	if (!ret)
-		EXPECT_STREQ("4294967297", text);
 	EXPECT_EQ(0, ksm_restore(&ksm_main()->settings));
 }
 
@@ -979,7 +710,8 @@ static const struct event {
 	  { { "mm", sizeof(void *), 0 }, { "looked", 4, 0 },
 	    { "filtered", 4, 0 }, { "read", 4, 0 }, { "climbed", 4, 0 },
 	    { "look_ns", 8, 0 }, { "filter_ns", 8, 0 }, { "read_ns", 8, 0 },
-	    { "merge_ns", 8, 0 }, { "locked_ns", 8, 0 } }, .ours = true },
+	    { "merge_ns", 8, 0 } }, .ours = true },
+	{ "ksm_locked", { { "nsecs", 8, 0 }, { "lock", 4, 0 } }, .ours = true },
 };
 
 FIXTURE(trace)
@@ -1125,7 +857,7 @@ TEST_F_TIMEOUT(trace, batch, 60)
 	EXPECT_GT(event_count(self->dir, "ksm_batch"), 0);
 	ASSERT_EQ(0, ksm_unshare_all());
 	ASSERT_EQ(0, event_put(self->dir, "ksm_batch", "filter",
-			       "climbed > 0 && merge_ns > 0 && locked_ns > 0"));
+			       "climbed > 0 && merge_ns > 0"));
 	ASSERT_EQ(0, ksm_scan(3));
 	EXPECT_GT(event_count(self->dir, "ksm_batch"), 0);
 	/* Once merged, they are looked at, and no more than that */
@@ -1136,6 +868,43 @@ TEST_F_TIMEOUT(trace, batch, 60)
 	ASSERT_EQ(0, event_put(self->dir, "ksm_batch", "filter", "looked > 0"));
 	ASSERT_EQ(0, ksm_scan(3));
 	EXPECT_GT(event_count(self->dir, "ksm_batch"), 0);
+	EXPECT_EQ(0UL, ksm_count_bad(p, NR_PAGES, 1, 0));
+}
+
+/* How long each lock was held, and by no more than the time that went by. */
+TEST_F_TIMEOUT(trace, locked, 60)
+{
+	int lock, node[2], locks = 3;
+	char filter[64];
+	double start;
+	char *p;
+
+	if (access("/sys/kernel/tracing/events/ksm/ksm_locked", F_OK))
+		SKIP(return, "no such event in this kernel");
+	if (ksm_nodes(node, 2) < 2) {
+		TH_LOG("only one node: nobody locks an anon_vma");
+		locks = 2;
+	}
+	p = ksm_map_filled(NR_PAGES, 1, 0);
+	ASSERT_NE(NULL, p);
+	for (lock = 0; lock < locks; lock++) {
+		snprintf(filter, sizeof(filter), "lock == %d && nsecs > 0", lock);
+		ASSERT_EQ(0, event_on(self->dir, "ksm_locked", filter));
+		start = ksm_now();
+		ASSERT_EQ(0, ksm_scan(3));
+		/* Who moves a page has to know who maps it */
+		if (lock == 2) {
+			ksm_move(getpid(), p, NR_PAGES, node[0]);
+			ksm_move(getpid(), p, NR_PAGES, node[1]);
+		}
+		EXPECT_GT(event_count(self->dir, "ksm_locked"), 0);
+		snprintf(filter, sizeof(filter), "lock == %d && nsecs > %.0f",
+			 lock, (ksm_now() - start) * 1e9);
+		ASSERT_EQ(0, event_put(self->dir, "ksm_locked", "filter",
+				       filter));
+		ASSERT_EQ(0, ksm_scan(2));
+		EXPECT_EQ(0, event_count(self->dir, "ksm_locked"));
+	}
 	EXPECT_EQ(0UL, ksm_count_bad(p, NR_PAGES, 1, 0));
 }
 

@@ -562,7 +562,7 @@ static int churner(struct ksm_child *c)
 }
 
 /*
- * B24, B25: dups come and go under the eyes of a ksmd that prunes all the
+ * B24: dups come and go under the eyes of a ksmd that prunes all the
  * time.  No byte is lost, and at the end nothing is left.
  */
 TEST_F_TIMEOUT(chain, churn, 60)

@@ -350,6 +350,8 @@ static int life_many_areas(struct storm *s, unsigned int nr)
 /*
  * B07, B08: owners with many areas are killed while run goes 1, 0, 1, 2: the
  * writes end with 0 or EBUSY and do not walk areas that are being torn down.
+ * B09: and each new owner reads run when it is registered; a kernel that looks
+ * for data races sees whether it may.
  */
 TEST_F_TIMEOUT(ksm_exit, many_areas_and_unmerging, 60)
 {

@@ -11,10 +11,10 @@
 #include <stdatomic.h>
 #include "ksm_util.h"
 #include "ksm_env.h"
+#include "ksm_block.h"
 
 #define NR_PAGES	64
 #define OWNER		31
-#define BLOCK_DIR	"/sys/devices/system/memory/"
 #define NOTIFY_ERROR	"/sys/kernel/debug/notifier-error-inject/memory/actions/MEM_GOING_OFFLINE/error"
 #define MAX_BLOCKS	8
 
@@ -29,37 +29,13 @@ FIXTURE(ksm_hotplug) {
 	uint64_t block_pages;
 };
 
-static int block_get(int block, const char *name, char *buf, size_t size)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), BLOCK_DIR "memory%d/%s", block, name);
-	return ksm_slurp(path, buf, size);
-}
-
-static bool block_is(int block, const char *name, const char *text)
-{
-	char buf[64];
-
-	return block_get(block, name, buf, sizeof(buf)) > 0 &&
-		!strcmp(buf, text);
-}
-
-static int block_put(int block, const char *state)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), BLOCK_DIR "memory%d/state", block);
-	return ksm_put(path, state);
-}
-
 static int block_node(int block)
 {
 	char path[128];
 	int node;
 
 	for (node = 0; node < KSM_MAX_NODES; node++) {
-		snprintf(path, sizeof(path), BLOCK_DIR "memory%d/node%d",
+		snprintf(path, sizeof(path), KSM_BLOCK_DIR "memory%d/node%d",
 			 block, node);
 		if (!access(path, F_OK))
 			return node;
@@ -67,75 +43,10 @@ static int block_node(int block)
 	return -ENOENT;
 }
 
-static uint64_t pages_of_a_block(void)
-{
-	char buf[64];
-
-	if (ksm_slurp(BLOCK_DIR "block_size_bytes", buf, sizeof(buf)) <= 0)
-		return 0;
-	return strtoull(buf, NULL, 16) / ksm_psize();
-}
-
-struct offline {
-	int block;
-	unsigned int secs;	/* a signal ends it after so long */
-};
-
-static int offline_fn(struct ksm_child *c)
-{
-	struct offline *o = c->arg;
-	int ret;
-
-	alarm(o->secs);
-	ret = block_put(o->block, "offline");
-	return ret ? -ret : 0;
-}
-
-/*
- * Take a block offline in a child that a signal ends in time; 0, an errno, or
- * -EINTR for the signal.
- */
-static int offline(int block, unsigned int secs)
-{
-	struct offline o = { block, secs };
-	struct ksm_child c;
-
-	return ksm_spawn(&c, offline_fn, &o) ?: ksm_reap(&c);
-}
-
-/* Can the block go at all?  One with holes in it cannot, for instance. */
-static bool block_can_go(int block)
-{
-	return !offline(block, 10) && !block_put(block, "online_movable");
-}
-
-static void find_blocks(void)
-{
-	struct dirent *de;
-	DIR *dir;
-	int nr;
-
-	dir = opendir(BLOCK_DIR);
-	if (!dir)
-		return;
-	while ((de = readdir(dir)) && nr_blocks < MAX_BLOCKS)
-		if (sscanf(de->d_name, "memory%d", &nr) == 1 &&
-		    block_is(nr, "state", "online") &&
-		    block_is(nr, "valid_zones", "Movable") &&
-		    block_can_go(nr))
-			blocks[nr_blocks++] = nr;
-	closedir(dir);
-}
-
 /* Bring back whatever is not online; 0 or an error. */
 static int blocks_online(void)
 {
-	int i, ret = 0;
-
-	for (i = 0; i < nr_blocks; i++)
-		if (!block_is(blocks[i], "state", "online"))
-			ret |= block_put(blocks[i], "online_movable");
-	return ret;
+	return ksm_blocks_online(blocks, nr_blocks);
 }
 
 static void blocks_at_exit(void)
@@ -222,7 +133,7 @@ FIXTURE_SETUP(ksm_hotplug)
 		SKIP(return, "%s", why);
 	ASSERT_EQ(0, blocks_online());
 	ASSERT_EQ(0, ksm_baseline());
-	self->block_pages = pages_of_a_block();
+	self->block_pages = ksm_block_pages();
 	ASSERT_TRUE(!!self->block_pages);
 	for (i = 0; i < nr_blocks; i++) {
 		self->node = block_node(blocks[i]);
@@ -286,8 +197,8 @@ TEST_F_TIMEOUT(ksm_hotplug, merged_pages_move_out, 90)
 						    self->block_pages),
 	       NR_PAGES, self->block);
 	ASSERT_EQ(0, ksm_start());
-	ASSERT_EQ(0, offline(self->block, 20));
-	ASSERT_TRUE(block_is(self->block, "state", "offline"));
+	ASSERT_EQ(0, ksm_block_offline(self->block, 20));
+	ASSERT_TRUE(ksm_block_is(self->block, "state", "offline"));
 
 	EXPECT_EQ(0, nr_in(&p[0], self->block, self->block_pages));
 	EXPECT_EQ(0, nr_in(&p[1], self->block, self->block_pages));
@@ -319,7 +230,7 @@ TEST_F_TIMEOUT(ksm_hotplug, owners_exit_just_before, 90)
 	/* ksmd is stopped: the nodes stay in the tree without their pages. */
 	for (i = 0; i < 2; i++)
 		ksm_puppet_kill(&p[i]);
-	ASSERT_EQ(0, offline(self->block, 20));
+	ASSERT_EQ(0, ksm_block_offline(self->block, 20));
 	/* Twins of the lost contents walk the tree where those nodes were. */
 	for (i = 0; i < 2; i++)
 		ASSERT_EQ(0, start_on(&p[i], self->node, NR_PAGES, 1, true));
@@ -377,7 +288,7 @@ TEST_F_TIMEOUT(ksm_hotplug, beside_writers_of_knobs, 120)
 	ASSERT_EQ(0, ksm_start());
 	ASSERT_EQ(0, ksm_spawn(&c, knob_writer, k));
 	for (round = 0; round < 4; round++) {
-		done += !offline(self->block, 15);
+		done += !ksm_block_offline(self->block, 15);
 		EXPECT_EQ(0, blocks_online());
 		EXPECT_EQ(0, ksm_do(&p[0], ksm_act_check));
 		EXPECT_EQ(0, ksm_do(&p[1], ksm_act_check));
@@ -426,8 +337,8 @@ TEST_F_TIMEOUT(ksm_hotplug, called_off_by_a_signal, 90)
 	ASSERT_EQ(0, ksm_do(&p[2], act_pin));
 	ASSERT_EQ(0, ksm_start());
 	for (round = 0; round < 2; round++) {
-		EXPECT_NE(0, offline(self->block, 2));
-		EXPECT_TRUE(block_is(self->block, "state", "online"));
+		EXPECT_NE(0, ksm_block_offline(self->block, 2));
+		EXPECT_TRUE(ksm_block_is(self->block, "state", "online"));
 		EXPECT_EQ(1, ksm_get("run"));
 		EXPECT_EQ(0, ksm_wait_passes(2));
 	}
@@ -450,11 +361,11 @@ TEST_F_TIMEOUT(ksm_hotplug, refused_by_another_notifier, 60)
 	ASSERT_EQ(0, ksm_start());
 	for (round = 0; round < 2; round++) {
 		ASSERT_EQ(0, ksm_put(NOTIFY_ERROR, "-12"));
-		ret[0] = offline(self->block, 10);
+		ret[0] = ksm_block_offline(self->block, 10);
 		ret[1] = ksm_put(NOTIFY_ERROR, "0");
 		EXPECT_EQ(ENOMEM, ret[0]);
 		ASSERT_EQ(0, ret[1]);
-		EXPECT_TRUE(block_is(self->block, "state", "online"));
+		EXPECT_TRUE(ksm_block_is(self->block, "state", "online"));
 		EXPECT_EQ(1, ksm_get("run"));
 		EXPECT_EQ(0, ksm_wait_passes(2));
 	}
@@ -468,7 +379,7 @@ int main(int argc, char **argv)
 	ksm_main_setup();
 	ksm_env_make(0);
 	ksm_keep(NOTIFY_ERROR);
-	find_blocks();
+	nr_blocks = ksm_blocks_find(blocks, MAX_BLOCKS, 10);
 	atexit(blocks_at_exit);
 	return test_harness_run(argc, argv);
 }

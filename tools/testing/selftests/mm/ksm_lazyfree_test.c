@@ -50,6 +50,28 @@ static int act_map_plain(struct ksm_act *a)
 	return ksm_act_fill(a);
 }
 
+/* Some puppets with the same mergeable pages; 0 or -errno. */
+static int start(struct ksm_puppet *p, int n)
+{
+	int i, ret = 0;
+
+	for (i = 0; !ret && i < n; i++)
+		ret = ksm_puppet_with(&p[i], ksm_env()->cg, NR_PAGES, OWNER, 1);
+	return ret;
+}
+
+/* Two of them, with one frame for each page; 0 or -errno. */
+static int start_merged(struct ksm_puppet *p)
+{
+	int ret = start(p, 2);
+
+	if (!ret)
+		ret = ksm_scan_settle();
+	if (!ret && ksm_nr_common(&p[0], &p[1]) != NR_PAGES)
+		ret = -EBADE;
+	return ret;
+}
+
 /* After MADV_FREE a page is what it was, or all zeros: nothing in between. */
 static int act_check_freed(struct ksm_act *a)
 {
@@ -122,19 +144,13 @@ static int reclaim_freed(struct ksm_puppet *control)
 TEST_F_TIMEOUT(ksm_lazyfree, merge_into_a_freed_page, 90)
 {
 	struct ksm_puppet *p = self->p;
-	long i;
 
-	for (i = 0; i < 2; i++)
-		ASSERT_EQ(0, ksm_puppet_with(&p[i], ksm_env()->cg, NR_PAGES,
-					     OWNER, 1));
-	ASSERT_EQ(0, ksm_scan_settle());
-	ASSERT_EQ(NR_PAGES, ksm_nr_common(&p[0], &p[1]));
+	ASSERT_EQ(0, start_merged(p));
 	ASSERT_EQ(0, ksm_puppet_end(&p[1]));
 	ASSERT_EQ(NR_PAGES, ksm_nr_ksm(&p[0]));
 	ASSERT_EQ(0, ksm_do1(&p[0], ksm_act_advise, MADV_FREE));
 
-	ASSERT_EQ(0, ksm_puppet_with(&p[2], ksm_env()->cg, NR_PAGES, OWNER,
-				     1));
+	ASSERT_EQ(0, start(&p[2], 1));
 	ASSERT_EQ(0, ksm_scan_settle());
 	TH_LOG("%ld of %d pages share the freed frame",
 	       ksm_nr_common(&p[0], &p[2]), NR_PAGES);
@@ -152,12 +168,9 @@ TEST_F_TIMEOUT(ksm_lazyfree, merge_into_a_freed_page, 90)
 TEST_F_TIMEOUT(ksm_lazyfree, merge_of_freed_pages, 90)
 {
 	struct ksm_puppet *p = self->p;
-	long i;
 
 	/* The twins of the freed pages come before them, and after them. */
-	for (i = 0; i < 3; i++)
-		ASSERT_EQ(0, ksm_puppet_with(&p[i], ksm_env()->cg, NR_PAGES,
-					     OWNER, 1));
+	ASSERT_EQ(0, start(p, 3));
 	ASSERT_EQ(0, ksm_do1(&p[1], ksm_act_advise, MADV_FREE));
 	ASSERT_EQ(0, ksm_scan_settle());
 	TH_LOG("%ld freed pages merged", ksm_nr_ksm(&p[1]));
@@ -176,15 +189,12 @@ TEST_F_TIMEOUT(ksm_lazyfree, merge_of_freed_pages, 90)
 TEST_F_TIMEOUT(ksm_lazyfree, twins_of_a_freed_page, 90)
 {
 	struct ksm_puppet *p = self->p;
-	long i;
 
-	ASSERT_EQ(0, ksm_puppet_with(&p[0], ksm_env()->cg, NR_PAGES, OWNER, 1));
+	ASSERT_EQ(0, start(p, 1));
 	ASSERT_EQ(0, ksm_scan_settle());
 	ASSERT_EQ(NR_PAGES, ksm_get("pages_unshared"));
 	ASSERT_EQ(0, ksm_do1(&p[0], ksm_act_advise, MADV_FREE));
-	for (i = 1; i < 3; i++)
-		ASSERT_EQ(0, ksm_puppet_with(&p[i], ksm_env()->cg, NR_PAGES,
-					     OWNER, 1));
+	ASSERT_EQ(0, start(&p[1], 2));
 	ASSERT_EQ(0, ksm_scan_settle());
 	EXPECT_EQ(NR_PAGES, ksm_nr_common(&p[1], &p[2]));
 	EXPECT_EQ(0, ksm_do(&p[1], ksm_act_check));
@@ -199,13 +209,8 @@ TEST_F_TIMEOUT(ksm_lazyfree, twins_of_a_freed_page, 90)
 TEST_F_TIMEOUT(ksm_lazyfree, free_of_shared_pages, 90)
 {
 	struct ksm_puppet *p = self->p;
-	long i;
 
-	for (i = 0; i < 2; i++)
-		ASSERT_EQ(0, ksm_puppet_with(&p[i], ksm_env()->cg, NR_PAGES,
-					     OWNER, 1));
-	ASSERT_EQ(0, ksm_scan_settle());
-	ASSERT_EQ(NR_PAGES, ksm_nr_common(&p[0], &p[1]));
+	ASSERT_EQ(0, start_merged(p));
 	ASSERT_EQ(0, ksm_do1(&p[0], ksm_act_advise, MADV_FREE));
 	ASSERT_EQ(0, reclaim_freed(&self->control));
 	EXPECT_EQ(0, nr_gone(&p[1]));
@@ -256,13 +261,8 @@ static int act_ask_child(struct ksm_act *a)
 TEST_F_TIMEOUT(ksm_lazyfree, free_of_unmerged_pages_after_fork, 90)
 {
 	struct ksm_puppet *p = self->p;
-	long i;
 
-	for (i = 0; i < 2; i++)
-		ASSERT_EQ(0, ksm_puppet_with(&p[i], ksm_env()->cg, NR_PAGES,
-					     OWNER, 1));
-	ASSERT_EQ(0, ksm_scan_settle());
-	ASSERT_EQ(NR_PAGES, ksm_nr_common(&p[0], &p[1]));
+	ASSERT_EQ(0, start_merged(p));
 	ASSERT_EQ(0, ksm_do(&p[0], act_unmerge_and_fork));
 	ASSERT_EQ(0, ksm_nr_ksm(&p[0]));
 	ASSERT_EQ(0, ksm_do(&p[0], act_free));
@@ -288,18 +288,14 @@ static int act_rewrite(struct ksm_act *a)
 TEST_F_TIMEOUT(ksm_lazyfree, write_after_free, 90)
 {
 	struct ksm_puppet *p = self->p;
-	long i;
 
-	for (i = 0; i < 2; i++)
-		ASSERT_EQ(0, ksm_puppet_with(&p[i], ksm_env()->cg, NR_PAGES,
-					     OWNER, 1));
+	ASSERT_EQ(0, start(p, 2));
 	ASSERT_EQ(0, ksm_scan_settle());
 	ASSERT_EQ(0, ksm_puppet_end(&p[1]));
 	ASSERT_EQ(0, ksm_do1(&p[0], ksm_act_advise, MADV_FREE));
 	ASSERT_EQ(0, ksm_do1(&p[0], act_rewrite, 2));
 
-	ASSERT_EQ(0, ksm_puppet_with(&p[1], ksm_env()->cg, NR_PAGES, OWNER,
-				     1));
+	ASSERT_EQ(0, start(&p[1], 1));
 	ASSERT_EQ(0, ksm_do1(&p[1], act_rewrite, 2));
 	ASSERT_EQ(0, ksm_scan_settle());
 	ASSERT_EQ(NR_PAGES, ksm_nr_common(&p[0], &p[1]));
@@ -340,9 +336,7 @@ TEST_F_TIMEOUT(ksm_lazyfree, neighbours_of_clean_pages, 90)
 	struct ksm_puppet *p = self->p;
 	long i;
 
-	for (i = 0; i < 2; i++)
-		ASSERT_EQ(0, ksm_puppet_with(&p[i], ksm_env()->cg, NR_PAGES,
-					     OWNER, 1));
+	ASSERT_EQ(0, start(p, 2));
 	ASSERT_EQ(0, ksm_scan_settle());
 	ASSERT_TRUE(ksm_reclaim_until(ksm_nr_swapped(&p[0]) == NR_PAGES &&
 				      ksm_nr_swapped(&p[1]) == NR_PAGES));

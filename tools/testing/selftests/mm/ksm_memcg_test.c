@@ -175,6 +175,8 @@ static int unshare_fn(struct ksm_child *c)
 /*
  * B01: run=2 when the owners have no room for their pages: the write comes
  * back, with an error or at the cost of an owner, and a later one succeeds.
+ * B17: if an owner is killed, that may leave run=2 with the last reference to
+ * the mm whose pages it takes apart.
  */
 TEST_F_TIMEOUT(ksm_memcg, unshare_all_at_the_limit, 90)
 {

@@ -165,9 +165,9 @@ FIXTURE_TEARDOWN(processes)
 }
 
 /*
- * Covers B101 (pages still in a per-CPU LRU cache merge within two passes)
- * and B30's promise in its simplest form.  Everything is registered before
- * the first pass begins, so the second pass is the last chance.
+ * B101: pages still in a per-CPU LRU cache merge within two passes, too.
+ * Everything is registered before the first pass begins, so the second pass is
+ * the last chance.
  */
 TEST_F_TIMEOUT(processes, merged_by_second_pass, 90)
 {
@@ -217,8 +217,8 @@ TEST_F_TIMEOUT(processes, merged_by_second_pass, 90)
 }
 
 /*
- * B05, B30 and rule C: when the last owner is gone, ksmd itself brings all
- * counters back to 0, without anybody writing run=2.
+ * When the last owner is gone, ksmd itself brings all counters back to 0,
+ * without anybody writing run=2.
  */
 TEST_F_TIMEOUT(merge, all_back_to_zero_after_exit, 60)
 {
@@ -264,6 +264,53 @@ TEST_F_TIMEOUT(merge, all_back_to_zero_after_exit, 60)
 	EXPECT_EQ(zeros, n.zero);
 	EXPECT_EQ(0, n.chains);
 	EXPECT_EQ(0, n.dups);
+}
+
+/*
+ * B30: every second one of many contents has gone, and ksmd has not been there
+ * since: its tree has as many nodes without a page as with one.  New twins of
+ * the others find theirs all the same, within two passes.
+ */
+TEST_F_TIMEOUT(merge, twins_behind_stale_nodes, 60)
+{
+	enum { NR_CONTENTS = 512 };
+	size_t sz = ksm_psize(), i, found = 0;
+	char *p[2], *late;
+
+	for (i = 0; i < 2; i++) {
+		p[i] = ksm_map_filled(NR_CONTENTS, 7000, 1);
+		ASSERT_NE(NULL, p[i]);
+	}
+	ASSERT_EQ(0, ksm_step(2));
+	ASSERT_EQ(NR_CONTENTS, ksm_get("pages_shared"));
+	ASSERT_EQ(NR_CONTENTS, ksm_get("pages_sharing"));
+
+	late = ksm_map(NR_CONTENTS);
+	ASSERT_NE(NULL, late);
+	for (i = 0; i < NR_CONTENTS; i++) {
+		if (i % 2) {
+			ksm_fill(late + i * sz, 7000 + i);
+			continue;
+		}
+		ASSERT_EQ(0, ksm_advise(p[0] + i * sz, 1, MADV_DONTNEED));
+		ASSERT_EQ(0, ksm_advise(p[1] + i * sz, 1, MADV_DONTNEED));
+	}
+	ASSERT_EQ(0, ksm_mergeable(late, NR_CONTENTS));
+	ASSERT_EQ(0, ksm_step(2));
+	for (i = 1; i < NR_CONTENTS; i += 2)
+		found += ksm_same_frame(late + i * sz, p[0] + i * sz);
+	EXPECT_EQ(NR_CONTENTS / 2, found);
+	EXPECT_EQ(NR_CONTENTS, ksm_get("pages_sharing"));
+	/* And the stale ones go, at the latest when all of them were due. */
+	EXPECT_EQ(0, ksm_stop());
+	EXPECT_EQ(0, ksm_set("sleep_millisecs", 1));
+	ASSERT_EQ(0, ksm_start());
+	EXPECT_TRUE(ksm_wait_for(ksm_get("pages_shared") == NR_CONTENTS / 2,
+				 KSM_WAIT_SECS));
+	ASSERT_EQ(0, ksm_stop());
+	for (i = 0; i < 2; i++)
+		ksm_unmap(p[i], NR_CONTENTS);
+	ksm_unmap(late, NR_CONTENTS);
 }
 
 /*
@@ -692,7 +739,7 @@ static int forked(struct ksm_child *c)
 }
 
 /*
- * B04, B14, B43: the child of a process with merged memory shares the
+ * B14, B43: the child of a process with merged memory shares the
  * frames, is scanned on its own, writes on its own, and its exit leaves the
  * parent alone.
  */
@@ -738,6 +785,103 @@ TEST_F_TIMEOUT(merge, fork_of_merged_memory, 60)
 	EXPECT_TRUE(ksm_is(job.p + sz, 52));
 	EXPECT_EQ(0, ksm_count_bad(job.p + 2 * sz, 14, 50, 0));
 	ksm_unmap(job.p, 16);
+}
+
+/* Groups of pages of the next test, and what each page of a group is. */
+enum { TWIN, HOLE, NO_ACCESS, DEV_ZERO, UNTOUCHED, SHARED, READ_ONLY_ZERO,
+	NR_KINDS };
+#define NR_GROUPS	16
+#define NR_TWINS	(3 * NR_GROUPS)	/* TWIN, NO_ACCESS and DEV_ZERO */
+
+static char *map_mixture(int zero_fd)
+{
+	size_t sz = ksm_psize(), i;
+	char *p = ksm_map(NR_GROUPS * NR_KINDS);
+
+	for (i = 0; p && i < NR_GROUPS; i++) {
+		char *at = p + i * NR_KINDS * sz;
+
+		if (mmap(at + DEV_ZERO * sz, sz, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_FIXED, zero_fd, 0) == MAP_FAILED ||
+		    mmap(at + SHARED * sz, sz, PROT_READ | PROT_WRITE,
+			 MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0) ==
+		    MAP_FAILED)
+			return NULL;
+		ksm_fill(at + TWIN * sz, 80);
+		ksm_fill(at + NO_ACCESS * sz, 80);
+		ksm_fill(at + DEV_ZERO * sz, 80);
+		ksm_fill(at + SHARED * sz, 80);
+		ksm_touch(at + READ_ONLY_ZERO * sz);
+		if (munmap(at + HOLE * sz, sz) ||
+		    mprotect(at + NO_ACCESS * sz, sz, PROT_NONE))
+			return NULL;
+	}
+	return p;
+}
+
+/* How many pages of the mixture are not what they should be? */
+static int check_mixture(char *p)
+{
+	static const int filled[] = { TWIN, NO_ACCESS, DEV_ZERO, SHARED };
+	size_t sz = ksm_psize(), i, j;
+	int bad = 0;
+
+	for (i = 0; i < NR_GROUPS; i++) {
+		char *at = p + i * NR_KINDS * sz;
+
+		mprotect(at + NO_ACCESS * sz, sz, PROT_READ | PROT_WRITE);
+		for (j = 0; j < ARRAY_SIZE(filled); j++)
+			bad += !ksm_is(at + filled[j] * sz, 80);
+		for (j = 0; j < sz; j++)
+			bad += at[UNTOUCHED * sz + j] ||
+			       at[READ_ONLY_ZERO * sz + j];
+	}
+	return bad;
+}
+
+static int mixture_child(struct ksm_child *c)
+{
+	int order;
+
+	if (ksm_say(c, 0) || ksm_hear(c, &order))
+		return 1;
+	return check_mixture(c->arg) ? 2 : 0;
+}
+
+/*
+ * B21: what can be merged is found between holes, pages without access, pages
+ * that were never touched, and mappings of other kinds, in the process that
+ * made them and in its child; nothing else is touched.
+ */
+TEST_F_TIMEOUT(merge, between_holes_and_strangers, 60)
+{
+	struct ksm_child c = { 0 };
+	int fd, ready;
+	char *p;
+
+	fd = open("/dev/zero", O_RDWR | O_CLOEXEC);
+	ASSERT_GE(fd, 0);
+	p = map_mixture(fd);
+	ASSERT_NE(NULL, p);
+	close(fd);
+	/* It is told of the holes, and has done the rest. */
+	ASSERT_EQ(-ENOMEM, ksm_mergeable(p, NR_GROUPS * NR_KINDS));
+	ASSERT_EQ(0, ksm_spawn(&c, mixture_child, p));
+	ASSERT_EQ(0, ksm_hear(&c, &ready));
+	ASSERT_EQ(0, ksm_scan_settle());
+	EXPECT_EQ(1, ksm_get("pages_shared"));
+	EXPECT_EQ(2 * NR_TWINS - 1, ksm_get("pages_sharing"));
+	EXPECT_EQ(0, ksm_get("pages_unshared"));
+	EXPECT_EQ(NR_TWINS, ksm_merging(0));
+	EXPECT_EQ(NR_TWINS, ksm_merging(c.pid));
+	EXPECT_EQ(-ENOMEM, ksm_unmergeable(p, NR_GROUPS * NR_KINDS));
+	ASSERT_EQ(0, ksm_scan_settle());
+	EXPECT_EQ(0, ksm_merging(0));
+	EXPECT_EQ(NR_TWINS - 1, ksm_get("pages_sharing"));
+	EXPECT_EQ(0, check_mixture(p));
+	EXPECT_EQ(0, ksm_say(&c, 0));
+	EXPECT_EQ(0, ksm_reap(&c));
+	ksm_unmap(p, NR_GROUPS * NR_KINDS);
 }
 
 /*
@@ -866,9 +1010,9 @@ static int rewriter(struct ksm_child *c)
 }
 
 /*
- * B86 to B88 seen from above: three processes write and verify pages that
- * have few contents among them while ksmd merges at full speed.  Every byte
- * stays what its owner wrote, and ksmd did merge meanwhile.
+ * B88 seen from above: three processes write and verify pages that have few
+ * contents among them while ksmd merges at full speed.  Every byte stays what
+ * its owner wrote, and ksmd did merge meanwhile.
  */
 TEST_F_TIMEOUT(merge, writers_beside_a_busy_ksmd, 60)
 {

@@ -516,6 +516,166 @@ TEST_F_TIMEOUT(ksm_migrate, candidates_that_move, 60)
 	}
 }
 
+#define MANY_AREAS	20000
+
+/*
+ * Map the pages, and behind them so much that act_cut_up() can make MANY_AREAS
+ * areas of it, all of one anon_vma.
+ */
+static int act_map_and_more(struct ksm_act *a)
+{
+	size_t len = (a->n + MANY_AREAS) * ksm_psize();
+
+	a->area = mmap(NULL, len, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (a->area == MAP_FAILED)
+		return -errno;
+	ksm_advise(a->area, a->n + MANY_AREAS, MADV_NOHUGEPAGE);
+	/* The area gets its anon_vma now, and its parts will share that. */
+	ksm_act_fill(a);
+	return ksm_mergeable(a->area, a->n);
+}
+
+static int act_cut_up(struct ksm_act *a)
+{
+	size_t psize = ksm_psize(), i;
+
+	for (i = 0; i < MANY_AREAS; i += 2)
+		if (mprotect(a->area + (a->n + i) * psize, psize, PROT_READ))
+			return -errno;
+	return 0;
+}
+
+/* The shortest of some times that it takes to move all pages of the puppet. */
+static double time_to_move(struct ksm_puppet *p, const int *node)
+{
+	double best = 1000, from;
+	int round;
+
+	for (round = 0; round < 6; round++) {
+		from = ksm_now();
+		if (ksm_move_all(p, node[!(round & 1)]))
+			return 1000;
+		from = ksm_now() - from;
+		best = from < best ? from : best;
+	}
+	return best;
+}
+
+/*
+ * B49: an anon_vma with 20,000 areas, of which one maps the merged pages.  The
+ * reverse walk goes to that one, and does not ask all of them; else it takes
+ * a hundred times as long.
+ */
+TEST_F_TIMEOUT(ksm_migrate, one_of_many_areas, 90)
+{
+	enum { NR_MOVED = 128 };
+	struct ksm_puppet *p = self->p;
+	double one, many;
+	size_t i;
+
+	ASSERT_EQ(0, start_on(&p[0], NULL, self->node[0], NR_MOVED, 0));
+	ASSERT_EQ(0, ksm_puppet_start(&p[1], NULL));
+	p[1].act->n = NR_MOVED;
+	for (i = 0; i < NR_MOVED; i++)
+		p[1].act->model[i] = ksm_stamp(OWNER, i, 1);
+	ASSERT_EQ(0, ksm_do(&p[1], act_map_and_more));
+	ASSERT_EQ(0, ksm_scan_settle());
+	ASSERT_EQ(NR_MOVED, ksm_nr_common(&p[0], &p[1]));
+	one = time_to_move(&p[0], self->node);
+	ASSERT_EQ(0, ksm_do(&p[1], act_cut_up));
+	many = time_to_move(&p[0], self->node);
+	TH_LOG("%d pages moved in %.1f ms, with %d areas in %.1f ms", NR_MOVED,
+	       one * 1000, MANY_AREAS, many * 1000);
+	EXPECT_LT(many, 8 * one + 0.02);
+	EXPECT_EQ(NR_MOVED, ksm_nr_common(&p[0], &p[1]));
+	EXPECT_EQ(0, ksm_do(&p[0], ksm_act_check));
+	EXPECT_EQ(0, ksm_do(&p[1], ksm_act_check));
+}
+
+#define HUGE_SIZE	(2UL << 20)
+
+/*
+ * Three huge places side by side.  The one in the middle is unmapped and mapped
+ * anew, again and again, and becomes part of the area around it, with its
+ * anon_vma, before a fault brings in a huge page.  Its first pages are twins
+ * of everybody's, so ksmd splits it to merge them: reverse walks that they are
+ * found by come here while the next huge page is put in place.
+ */
+static int act_huge_faults(struct ksm_act *a)
+{
+	double end = ksm_now() + (double)a->arg[0];
+	char *p, *mid;
+	size_t i;
+
+	p = mmap(NULL, 4 * HUGE_SIZE, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	mid = (char *)(((unsigned long)p + 2 * HUGE_SIZE - 1) & -HUGE_SIZE);
+	if (madvise(p, 4 * HUGE_SIZE, MADV_HUGEPAGE) ||
+	    madvise(p, 4 * HUGE_SIZE, MADV_MERGEABLE))
+		return -errno;
+	mid[-1] = 1;
+	mid[HUGE_SIZE] = 1;
+	a->area = mid;
+	for (a->arg[2] = 0; ksm_now() < end; a->arg[2]++) {
+		munmap(mid, HUGE_SIZE);
+		if (mmap(mid, HUGE_SIZE, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
+			 0) != mid)
+			return -errno;
+		madvise(mid, HUGE_SIZE, MADV_HUGEPAGE);
+		if (madvise(mid, HUGE_SIZE, MADV_MERGEABLE))
+			return -errno;
+		ksm_act_fill(a);
+		a->arg[3] += ksm_smaps_kb(0, mid, "AnonHugePages") > 0;
+		ksm_nap_us(a->arg[2] % 8 * 5000);
+		for (i = 0; i < a->n; i++)
+			if (!ksm_is(mid + i * ksm_psize(), a->model[i]))
+				return 1;
+	}
+	return 0;
+}
+
+/*
+ * B46: merged pages migrate while faults put huge pages where they are looked
+ * for: neither loses its bytes, or finds half of the other.
+ */
+TEST_F_TIMEOUT(ksm_migrate, beside_huge_faults, 60)
+{
+	struct ksm_puppet *p = self->p;
+	int i, round;
+	double end;
+	size_t j;
+
+	ASSERT_EQ(0, ksm_set("sleep_millisecs", 0));
+	ASSERT_EQ(0, ksm_set("smart_scan", 0));
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, start_on(&p[i], NULL, self->node[0], NR_PAGES, 0));
+	ASSERT_EQ(0, ksm_puppet_start(&p[2], NULL));
+	p[2].act->n = NR_PAGES;
+	for (j = 0; j < NR_PAGES; j++)
+		p[2].act->model[j] = ksm_stamp(OWNER, j, 1);
+	ASSERT_EQ(0, ksm_start());
+	p[2].act->arg[0] = 5;
+	ASSERT_EQ(0, ksm_do_begin(&p[2], act_huge_faults));
+	for (round = 0, end = ksm_now() + 5; ksm_now() < end; round++)
+		ksm_move(p[0].c.pid, p[0].act->area, NR_PAGES,
+			 self->node[!(round & 1)]);
+	EXPECT_EQ(0, ksm_do_end(&p[2]));
+	TH_LOG("%ld huge faults of %ld, %d moves", p[2].act->arg[3],
+	       p[2].act->arg[2], round);
+	if (!p[2].act->arg[3])
+		SKIP(return, "no huge page to be had");
+	EXPECT_TRUE(ksm_wait_for(ksm_nr_common(&p[0], &p[2]) == NR_PAGES,
+				 KSM_WAIT_SECS));
+	ASSERT_EQ(0, ksm_stop());
+	EXPECT_EQ(NR_PAGES, ksm_nr_common(&p[0], &p[1]));
+	for (i = 0; i < 3; i++)
+		EXPECT_EQ(0, ksm_do(&p[i], ksm_act_check));
+}
+
 static int act_soft_offline(struct ksm_act *a)
 {
 	return ksm_advise(a->area + (size_t)a->arg[0] * ksm_psize(), 1,

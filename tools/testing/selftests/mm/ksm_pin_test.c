@@ -10,26 +10,13 @@
 #include "../kselftest_harness.h"
 #include <sys/uio.h>
 #include "ksm_util.h"
+#include "ksm_gup.h"
 #include "ksm_ring.h"
 #include "ksm_env.h"
 
 #define NR_PAGES	16
 #define OWNER		51
 #define SEED(i, version) ksm_stamp(OWNER, (unsigned int)(i), (version))
-
-#define GUP_TEST	"/sys/kernel/debug/gup_test"
-
-/* The interface of gup_test, as in mm/gup_test.h. */
-struct pin_longterm {
-	uint64_t addr;
-	uint64_t size;
-	uint32_t flags;
-};
-
-#define PIN_START	_IOW('g', 7, struct pin_longterm)
-#define PIN_STOP	_IO('g', 8)
-#define PIN_READ	_IOW('g', 9, uint64_t)
-#define PIN_FAST	2
 
 FIXTURE(ksm_pin) {
 	char *p;		/* NR_PAGES pages, and ... */
@@ -480,7 +467,7 @@ TEST_F_TIMEOUT(ksm_pin, writes_from_outside, 60)
 static void long_term_pin(struct __test_metadata *_metadata, char *p,
 			  uint32_t flags)
 {
-	struct pin_longterm args = {
+	struct ksm_pin args = {
 		.addr = (unsigned long)p,
 		.size = NR_PAGES * ksm_psize(),
 		.flags = flags,
@@ -492,13 +479,13 @@ static void long_term_pin(struct __test_metadata *_metadata, char *p,
 	seen = ksm_map(NR_PAGES);
 	ASSERT_NE(NULL, seen);
 	to = (unsigned long)seen;
-	fd = open(GUP_TEST, O_RDWR | O_CLOEXEC);
+	fd = open(KSM_GUP_TEST, O_RDWR | O_CLOEXEC);
 	ASSERT_GE(fd, 0);
-	ASSERT_EQ(0, ioctl(fd, PIN_START, &args));
+	ASSERT_EQ(0, ioctl(fd, KSM_PIN_START, &args));
 	ksm_fill_range(p, NR_PAGES, SEED(0, 2), 1UL << 24);
-	ASSERT_EQ(0, ioctl(fd, PIN_READ, &to));
+	ASSERT_EQ(0, ioctl(fd, KSM_PIN_READ, &to));
 	EXPECT_EQ(0UL, bad(seen, 2));
-	EXPECT_EQ(0, ioctl(fd, PIN_STOP));
+	EXPECT_EQ(0, ioctl(fd, KSM_PIN_STOP));
 	close(fd);
 }
 
@@ -507,9 +494,9 @@ TEST_F_TIMEOUT(ksm_pin, long_term_pins_of_merged_pages, 60)
 {
 	uint32_t flags;
 
-	if (access(GUP_TEST, R_OK | W_OK))
+	if (access(KSM_GUP_TEST, R_OK | W_OK))
 		SKIP(return, "no gup_test");
-	for (flags = 0; flags <= PIN_FAST; flags += PIN_FAST) {
+	for (flags = 0; flags <= KSM_PIN_FAST; flags += KSM_PIN_FAST) {
 		fill_both(self->p, self->q, 1);
 		ASSERT_EQ(0, ksm_scan_settle());
 		ASSERT_EQ(NR_PAGES, common(self->p, self->q));
@@ -523,10 +510,10 @@ TEST_F_TIMEOUT(ksm_pin, long_term_pins_of_zero_pages, 60)
 {
 	uint32_t flags;
 
-	if (access(GUP_TEST, R_OK | W_OK))
+	if (access(KSM_GUP_TEST, R_OK | W_OK))
 		SKIP(return, "no gup_test");
 	ASSERT_EQ(0, ksm_set("use_zero_pages", 1));
-	for (flags = 0; flags <= PIN_FAST; flags += PIN_FAST) {
+	for (flags = 0; flags <= KSM_PIN_FAST; flags += KSM_PIN_FAST) {
 		memset(self->p, 0, NR_PAGES * ksm_psize());
 		ASSERT_EQ(0, ksm_scan_settle());
 		ASSERT_EQ(NR_PAGES, ksm_zero_placed());

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * PR_SET_MEMORY_MERGE and PR_GET_MEMORY_MERGE: a whole process becomes
- * mergeable, hands that on over fork and exec, and can take it back.
+ * mergeable, hands that on over fork and exec, and can take it back.  Bad
+ * arguments, and who may do it, are in ksm_input_test.c.
  */
 #include "../kselftest_harness.h"
 #include "ksm_util.h"
@@ -77,41 +78,6 @@ FIXTURE_TEARDOWN(prctl)
 	ksm_finish(__test_passed(_metadata));
 }
 
-/* B111: stray values in the unused arguments, and nothing changes. */
-TEST_F(prctl, stray_arguments)
-{
-	static const unsigned long stray[] = { 1, ULONG_MAX };
-	unsigned long a[4];
-	unsigned int i, s;
-
-	for (s = 0; s < ARRAY_SIZE(stray); s++) {
-		for (i = 1; i < 4; i++) {
-			memset(a, 0, sizeof(a));
-			a[i] = stray[s];
-			a[0] = 1;
-			EXPECT_EQ(-1, prctl(PR_SET_MEMORY_MERGE, a[0], a[1],
-					    a[2], a[3]));
-			EXPECT_EQ(EINVAL, errno);
-			EXPECT_EQ(0, get_merge());
-		}
-		for (i = 0; i < 4; i++) {
-			memset(a, 0, sizeof(a));
-			a[i] = stray[s];
-			EXPECT_EQ(-1, prctl(PR_GET_MEMORY_MERGE, a[0], a[1],
-					    a[2], a[3]));
-			EXPECT_EQ(EINVAL, errno);
-		}
-	}
-	EXPECT_EQ(0, ksm_count_mg(0));
-
-	/* The same when it is on: a refused "off" leaves it on. */
-	ASSERT_EQ(0, set_merge(1));
-	EXPECT_EQ(-1, prctl(PR_SET_MEMORY_MERGE, 0, 0, 0, 1));
-	EXPECT_EQ(EINVAL, errno);
-	EXPECT_EQ(1, get_merge());
-	EXPECT_GT(ksm_count_mg(0), 0);
-}
-
 /* On and off, each twice, and any value but 0 means on. */
 TEST_F(prctl, set_and_get)
 {
@@ -130,27 +96,6 @@ TEST_F(prctl, set_and_get)
 	EXPECT_EQ(0, set_merge(0));
 	EXPECT_EQ(0, set_merge(ULONG_MAX));
 	EXPECT_EQ(1, get_merge());
-}
-
-static int ordinary_user(struct ksm_child *c)
-{
-	(void)c;
-	if (setresuid(65534, 65534, 65534))
-		return 2;
-	if (set_merge(1) || get_merge() != 1)
-		return 3;
-	if (set_merge(0) || get_merge())
-		return 4;
-	return 0;
-}
-
-/* The process asks for its own memory only, so it needs no privilege. */
-TEST_F(prctl, ordinary_user_may)
-{
-	struct ksm_child c = { 0 };
-
-	ASSERT_EQ(0, ksm_spawn(&c, ordinary_user, NULL));
-	EXPECT_EQ(0, ksm_reap(&c));
 }
 
 /* Areas that were there, and those that come later by mmap and brk. */

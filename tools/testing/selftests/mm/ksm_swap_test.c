@@ -246,15 +246,24 @@ TEST_F_TIMEOUT(ksm_swap, write_between, 90)
 static int act_storm_write(struct ksm_act *a)
 {
 	double end = ksm_now() + (double)a->arg[0];
-	unsigned int version = 1, bad = 0;
+	unsigned int round = 0, version, bad = 0;
+	uint64_t entry;
 	size_t i;
 
 	while (!bad && ksm_now() < end) {
-		version++;
+		/* Every other time they are twins of the other one's again. */
+		version = ++round % 2 ? round + 1 : 1;
 		for (i = a->arg[1]; i < a->n; i += 4)
 			a->model[i] = ksm_stamp(OWNER, i, version);
 		for (i = a->arg[1]; i < a->n; i += 4)
 			ksm_fill(a->area + i * ksm_psize(), a->model[i]);
+		if (version == 1)
+			ksm_nap_us(20000);
+		for (i = a->arg[1]; version == 1 && i < a->n; i += 4) {
+			entry = ksm_pagemap(0, a->area + i * ksm_psize());
+			a->arg[2] += (entry & PM_PRESENT) &&
+				!(entry & PM_EXCLUSIVE);
+		}
 		bad = ksm_act_check(a);
 	}
 	return (int)bad;
@@ -267,6 +276,7 @@ TEST_F_TIMEOUT(ksm_swap, write_storm_under_reclaim, 90)
 	double end;
 	int i;
 
+	ASSERT_EQ(0, ksm_set("smart_scan", 0));
 	ASSERT_EQ(0, start_merged(p, 2, NR_PAGES, 1));
 	ASSERT_EQ(0, ksm_start());
 	for (i = 0; i < 2; i++) {
@@ -279,6 +289,9 @@ TEST_F_TIMEOUT(ksm_swap, write_storm_under_reclaim, 90)
 	for (i = 0; i < 2; i++)
 		EXPECT_EQ(0, ksm_do_end(&p[i]));
 	ASSERT_EQ(0, ksm_stop());
+	TH_LOG("%ld and %ld times a page was merged again", p[0].act->arg[2],
+	       p[1].act->arg[2]);
+	EXPECT_GT(p[0].act->arg[2] + p[1].act->arg[2], 0);
 	EXPECT_EQ(0, all_check(p, 2));
 }
 

@@ -366,7 +366,7 @@ TEST_F_TIMEOUT(ksm_thp, two_huge_twins, 90)
  */
 static int huge_writer(struct ksm_child *c)
 {
-	double end = ksm_now() + 6;
+	double end = ksm_now() + 6 * ksm_slowness();
 	char *p = huge_place();
 	uint64_t seed = SEED;
 	long i;
@@ -381,7 +381,7 @@ static int huge_writer(struct ksm_child *c)
 			return 1;
 		for (i = 0; i < NR_SUB; i++)
 			ksm_fill(sub(p, i), seed + i % 64);
-		ksm_nap_us(100000);
+		ksm_nap_us(100000 * ksm_slowness());
 		/* Write to some while ksmd is at it. */
 		for (i = 0; i < NR_SUB; i += 5)
 			ksm_fill(sub(p, i), seed + 64 + i % 3);

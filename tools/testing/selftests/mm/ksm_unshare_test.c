@@ -235,6 +235,71 @@ TEST_F_TIMEOUT(unshare, read_only_stays_clean, 60)
 	ksm_unmap(p, NR_PAGES);
 }
 
+/* ---- faults beside it ---------------------------------------------------- */
+
+/* A thread that has new pages in its part of an area, again and again. */
+struct faulter {
+	pthread_t thread;
+	char *p;
+	bool stop;
+	long rounds;
+	long bad;
+};
+
+static void *fault_thread(void *arg)
+{
+	struct faulter *f = arg;
+
+	while (!__atomic_load_n(&f->stop, __ATOMIC_ACQUIRE)) {
+		ksm_advise(f->p, NR_PAGES, MADV_DONTNEED);
+		ksm_fill_range(f->p, NR_PAGES, SEED, 0);
+		f->bad += (long)ksm_count_bad(f->p, NR_PAGES, SEED, 0);
+		f->rounds++;
+	}
+	return NULL;
+}
+
+/*
+ * B110: the flag of an area comes and goes while other threads fault in that
+ * area, which they do under a lock of its own.  No byte is lost; a kernel that
+ * looks for data races sees more.
+ */
+TEST_F_TIMEOUT(unshare, beside_faults, 60)
+{
+	struct faulter f[2] = { 0 };
+	long rounds = 0;
+	double end;
+	char *p;
+	int i;
+
+	p = ksm_map(2 * NR_PAGES);
+	ASSERT_NE(NULL, p);
+	ASSERT_EQ(0, ksm_set("sleep_millisecs", 0));
+	for (i = 0; i < 2; i++) {
+		f[i].p = p + (size_t)i * NR_PAGES * ksm_psize();
+		ASSERT_EQ(0, pthread_create(&f[i].thread, NULL, fault_thread,
+					    &f[i]));
+	}
+	for (end = ksm_now() + 2; ksm_now() < end; rounds++) {
+		EXPECT_EQ(0, enlist(variant->how, p, 2 * NR_PAGES));
+		EXPECT_EQ(0, ksm_start());
+		ksm_nap_us(rounds % 4 * 2000);
+		EXPECT_EQ(0, unshare_by(variant->how, p, 2 * NR_PAGES));
+	}
+	for (i = 0; i < 2; i++) {
+		__atomic_store_n(&f[i].stop, true, __ATOMIC_RELEASE);
+		ASSERT_EQ(0, pthread_join(f[i].thread, NULL));
+		EXPECT_EQ(0, f[i].bad);
+		EXPECT_GT(f[i].rounds, 0);
+	}
+	TH_LOG("%ld times on and off, %ld rounds of faults", rounds,
+	       f[0].rounds + f[1].rounds);
+	EXPECT_EQ(variant->how == RUN2, ksm_vmflag(0, p, "mg"));
+	EXPECT_EQ(0, ksm_smaps_kb(0, p, "KSM"));
+	EXPECT_EQ(0, ksm_count_bad(p, 2 * NR_PAGES, SEED, 0));
+	ksm_unmap(p, 2 * NR_PAGES);
+}
+
 /* ---- userfaultfd --------------------------------------------------------- */
 
 /* A userfaultfd with the features asked for; -errno when there is none. */
@@ -843,8 +908,8 @@ static int interrupted_child(struct ksm_child *c)
 }
 
 /*
- * B106, B47: a signal in the middle is told as what it is, leaves the wish
- * in place, and trying again gets it done.
+ * B106, B47, and B70 with run=2: a signal in the middle is told as what it is,
+ * leaves the wish in place, and trying again gets it done.
  */
 TEST_F_TIMEOUT(unshare, interrupted_by_a_signal, 120)
 {
