@@ -191,8 +191,8 @@ static inline u64 ktime_get_ns(void)
 	return 0;
 }
 
-#define DECLARE_TRACEPOINT(name)
-#define tracepoint_enabled(name) false
+#define DECLARE_TRACEPOINT(name) extern int tracepoint_##name
+#define tracepoint_enabled(name) (sizeof(tracepoint_##name) && false)
 
 static inline void trace_ksm_advisor(s64 seconds, unsigned long pages,
 				     unsigned int percent)
