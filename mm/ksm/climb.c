@@ -169,6 +169,17 @@ static bool wants_zero_page(struct ksm_mm *owner, u64 digest)
 	       ksm_mm_may_map_zero(owner->slot.mm);
 }
 
+/*
+ * And is it?  Others may have that digest, and are not to be kept from their
+ * twins; who needs to be sure compares again under write protection.
+ */
+static bool becomes_zero_page(struct ksm_mm *owner, struct page *page,
+			      u64 digest)
+{
+	return wants_zero_page(owner, digest) &&
+	       !ksm_page_cmp(page, ZERO_PAGE(0));
+}
+
 /* ------------------------------------------------------------------ */
 /* Stable hits                                                         */
 /* ------------------------------------------------------------------ */
@@ -544,7 +555,7 @@ static void climb_unchanged(struct ksm_batch *batch, struct ksm_block *block,
 	struct ksm_stable_node *node = NULL;
 	enum ksm_found found;
 
-	if (wants_zero_page(batch->owner, digest))
+	if (becomes_zero_page(batch->owner, page, digest))
 		found = KSM_FOUND;
 	else
 		found = find_room(batch->owner, batch->vma, page, digest,
@@ -1059,7 +1070,7 @@ static bool seek_partner(struct ksm_mm *owner, struct climber *a)
 	enum ksm_found found;
 	bool beside = false;
 
-	if (wants_zero_page(owner, a->digest))
+	if (becomes_zero_page(owner, a->page, a->digest))
 		return !ksm_page_split(a->page);
 	found = find_stable(a->page, a->digest, ksm_node_compare, &a->node);
 	if (found == KSM_FOUND && a->node->entry.count + planned(a->node) <
@@ -1147,7 +1158,7 @@ static void merge_hits(struct ksm_mm *owner)
 		node = NULL;
 		if (!begun || !a->hit || !vma || a->addr < vma->vm_start)
 			put_page(a->page);
-		else if (wants_zero_page(owner, a->digest))
+		else if (becomes_zero_page(owner, a->page, a->digest))
 			push_op(owner, vma, a->addr, a->page, a->digest, NULL);
 		else if (find_room(owner, vma, a->page, a->digest, &node) ==
 			 KSM_FOUND)

@@ -443,6 +443,18 @@ static void collide(struct __test_metadata *_metadata, struct ksm_puppet *p,
 	ASSERT_EQ(0, ksm_step(3));
 	EXPECT_EQ(zero + NR_ZERO, ksm_get("ksm_zero_pages"));
 	EXPECT_TRUE(all_as_equal(p, 0));
+	/* Those that come now find their twins, and the others their peace. */
+	for (i = 0; i < 10; i++)
+		ASSERT_EQ(0, ksm_do2(&p[1], ksm_act_write, i,
+				     (long)ksm_stamp(STRANGER, i, 1)));
+	ASSERT_EQ(0, ksm_step(33));
+	EXPECT_TRUE(all_as_equal(p, 10));
+	for (i = 0; i < 10; i++)
+		ASSERT_EQ(0, ksm_do2(&p[1], ksm_act_write, i,
+				     (long)p[0].act->model[i]));
+	ASSERT_EQ(0, ksm_step(2));
+	EXPECT_TRUE(all_as_equal(p, 0));
+	EXPECT_EQ(zero + NR_ZERO, ksm_get("ksm_zero_pages"));
 
 	for (i = 0; i < 2; i++)
 		EXPECT_EQ(0, ksm_do(&p[i], ksm_act_check));
