@@ -1183,9 +1183,10 @@ static void unshare_lone(struct ksm_mm *owner, unsigned long addr)
 		return;
 	vma = ksm_vma_at(owner->slot.mm, addr);
 	if (vma) {
+		unsigned int most = UINT_MAX;
 		unsigned long from = addr;
 
-		ksm_unshare_some(vma, &from, addr + PAGE_SIZE, UINT_MAX);
+		ksm_unshare_some(vma, &from, addr + PAGE_SIZE, &most);
 	}
 	ksm_mm_end(owner);
 	forget(owner, addr);

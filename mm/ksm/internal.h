@@ -841,7 +841,7 @@ bool ksm_flags_suit(vm_flags_t vm_flags);
 bool ksm_vma_suits(struct vm_area_struct *vma);
 struct vm_area_struct *ksm_vma_at(struct mm_struct *mm, unsigned long addr);
 int ksm_unshare_some(struct vm_area_struct *vma, unsigned long *from,
-		     unsigned long to, unsigned int most);
+		     unsigned long to, unsigned int *most);
 int ksm_unshare_range(struct vm_area_struct *vma, unsigned long start,
 		      unsigned long end);
 

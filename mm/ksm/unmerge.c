@@ -33,19 +33,18 @@ static void breathe(void)
 static int unmerge_slice(struct ksm_mm *owner, unsigned long *addr)
 {
 	struct vm_area_struct *vma;
-	unsigned int left = SLICE_AREAS;
+	unsigned int faults = SLICE_FAULTS, left = SLICE_AREAS;
 	int err = 0;
 
 	VMA_ITERATOR(vmi, owner->slot.mm, *addr);
 
 	for_each_vma(vmi, vma) {
 		*addr = max(*addr, vma->vm_start);
-		if (vma->vm_flags & VM_MERGEABLE && vma->anon_vma)
-			err = ksm_unshare_some(vma, addr, vma->vm_end,
-					       SLICE_FAULTS);
+		if (vma->vm_flags & VM_MERGEABLE && READ_ONCE(vma->anon_vma))
+			err = ksm_unshare_some(vma, addr, vma->vm_end, &faults);
 		else
 			*addr = vma->vm_end;
-		if (err || !--left || ksm_mm_should_end(owner))
+		if (err || !faults || !--left || ksm_mm_should_end(owner))
 			return err ?: 1;
 	}
 	*addr = ULONG_MAX;
@@ -134,6 +133,7 @@ static bool take_mapper(struct folio *folio, struct vm_area_struct *vma,
 static int unshare_mapper(struct mapper *mapper)
 {
 	unsigned long addr = mapper->addr;
+	unsigned int most = UINT_MAX;
 	struct vm_area_struct *vma;
 	u64 since;
 	int err;
@@ -144,7 +144,7 @@ static int unshare_mapper(struct mapper *mapper)
 		vma = vma_lookup(mapper->mm, addr);
 		if (vma)
 			err = ksm_unshare_some(vma, &addr, addr + PAGE_SIZE,
-					       UINT_MAX);
+					       &most);
 		mmap_read_unlock(mapper->mm);
 		ksm_held_end(KSM_HELD_MMAP, since);
 	}

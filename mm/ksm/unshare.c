@@ -18,7 +18,10 @@
 #define FAULTS_A_WALK	32
 #define TABLES_A_WALK	64
 #define HOLES_A_WALK	4096
-#define WALK_AS_FAULTS	16	/* what a walk that finds nothing counts for */
+
+/* To find what is shared takes time, too: as long as a fault for so many */
+#define TABLES_A_FAULT	4
+#define HOLES_A_FAULT	256
 
 /**
  * ksm_flags_suit - may the pages of an area with these flags be merged?
@@ -119,6 +122,15 @@ struct shared_ptes {
 	unsigned long	addr[FAULTS_A_WALK];
 };
 
+static int pass_hole(unsigned long addr, unsigned long end, int depth,
+		     struct mm_walk *walk)
+{
+	struct shared_ptes *found = walk->private;
+
+	found->next = end;
+	return ++found->holes == HOLES_A_WALK;
+}
+
 /* Find the next PTEs that KSM shares, as many as fit into walk->private */
 static int find_shared_ptes(pmd_t *pmd, unsigned long addr, unsigned long end,
 			    struct mm_walk *walk)
@@ -127,10 +139,10 @@ static int find_shared_ptes(pmd_t *pmd, unsigned long addr, unsigned long end,
 	pte_t *start, *pte;
 	spinlock_t *ptl;	/* of the page table */
 
-	found->next = end;
 	/* Nothing of ours is in a huge page; an unstable table will be seen */
 	if (pmd_trans_huge(pmdp_get_lockless(pmd)))
-		return 0;
+		return pass_hole(addr, end, /* depth = */ 3, walk);
+	found->next = end;
 	start = pte_offset_map_lock(walk->mm, pmd, addr, &ptl);
 	if (!start)
 		return 0;
@@ -142,15 +154,6 @@ static int find_shared_ptes(pmd_t *pmd, unsigned long addr, unsigned long end,
 	}
 	ksm_pte_unmap_unlock(start, ptl);
 	return found->nr == FAULTS_A_WALK || found->tables == TABLES_A_WALK;
-}
-
-static int pass_hole(unsigned long addr, unsigned long end, int depth,
-		     struct mm_walk *walk)
-{
-	struct shared_ptes *found = walk->private;
-
-	found->next = end;
-	return ++found->holes == HOLES_A_WALK;
 }
 
 static const struct mm_walk_ops find_shared_ops = {
@@ -184,6 +187,26 @@ static int unshare_page(struct vm_area_struct *vma, unsigned long addr)
 	return fault & VM_FAULT_ERROR ? 1 : 0;
 }
 
+/* Unshare what was found; 1, as there may be more, or an error */
+static int unshare_pages(struct vm_area_struct *vma, unsigned long *from,
+			 const struct shared_ptes *found, unsigned int *most)
+{
+	unsigned int i;
+	int err;
+
+	*from = found->addr[0];
+	for (i = 0; i < found->nr && *most; i++, (*most)--) {
+		err = unshare_page(vma, found->addr[i]);
+		if (err < 0)
+			return err;
+		if (err && !i)
+			*from += PAGE_SIZE;
+		if (err)
+			break;
+	}
+	return 1;
+}
+
 /*
  * Unshare the next few pages; 1 if there may be more, 0 if there are none.
  * Each walk begins again with the first page of the last one, whose fault may
@@ -195,32 +218,20 @@ static int unshare_next(struct vm_area_struct *vma, unsigned long *from,
 			unsigned int *most)
 {
 	struct shared_ptes found = {};
-	unsigned int i;
 	bool stopped;
-	int err;
+	int ret;
 
 	stopped = walk_page_range_vma(vma, *from, to, ops, &found) > 0;
-	if (!found.nr && !stopped) {
-		*from = to;
-		return 0;
-	}
-	if (!found.nr) {
-		*from = found.next;
-		*most -= min(*most, WALK_AS_FAULTS);
+	if (found.nr) {
+		ret = unshare_pages(vma, from, &found, most);
+	} else {
+		*from = stopped ? found.next : to;
+		ret = *from < to;
 		cond_resched();
-		return *from < to;
 	}
-	*from = found.addr[0];
-	for (i = 0; i < found.nr && *most; i++, (*most)--) {
-		err = unshare_page(vma, found.addr[i]);
-		if (err < 0)
-			return err;
-		if (err && !i)
-			*from += PAGE_SIZE;
-		if (err)
-			break;
-	}
-	return 1;
+	*most -= min(*most, found.tables / TABLES_A_FAULT +
+			    found.holes / HOLES_A_FAULT);
+	return ret;
 }
 
 /**
@@ -228,7 +239,8 @@ static int unshare_next(struct vm_area_struct *vma, unsigned long *from,
  * @vma: the area
  * @from: from here; moved on as far as was done
  * @to: to here
- * @most: how many faults to cause at most
+ * @most: how many faults to cause at most, or to search for as long; counted
+ *	down, and something is done if it is not 0
  *
  * Context: mmap_lock for read; may sleep.  A thread is interrupted by its
  *	signals.
@@ -236,12 +248,12 @@ static int unshare_next(struct vm_area_struct *vma, unsigned long *from,
  *	-ERESTARTSYS.
  */
 int ksm_unshare_some(struct vm_area_struct *vma, unsigned long *from,
-		     unsigned long to, unsigned int most)
+		     unsigned long to, unsigned int *most)
 {
 	int more = 1;
 
-	while (*from < to && more > 0 && most)
-		more = unshare_next(vma, from, to, &find_shared_ops, &most);
+	while (*from < to && more > 0 && *most)
+		more = unshare_next(vma, from, to, &find_shared_ops, most);
 	return *from < to ? more : 0;
 }
 
@@ -253,7 +265,7 @@ int ksm_unshare_some(struct vm_area_struct *vma, unsigned long *from,
  *
  * For a caller that is about to clear VM_MERGEABLE: faults under the lock of
  * the area alone are kept out, too.  Walks page tables, so that holes cost
- * nothing.
+ * next to nothing.
  *
  * Context: mmap_lock for write; may sleep.  A thread is interrupted by its
  *	signals.

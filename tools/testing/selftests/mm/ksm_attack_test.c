@@ -1497,6 +1497,53 @@ static void drop_digest_bits(void)
 	ksm_put_num(DIGEST_BITS, ALL_BITS);
 }
 
+#define NR_PARTS	300
+#define PART		60	/* pages, less than KSM unshares in one go */
+
+/*
+ * Merged pages in many small areas: run=2 lets go of the mutex as often as if
+ * they were in one.
+ */
+TEST_F_TIMEOUT(ksm_attack, unmerge_of_many_areas, 90)
+{
+	const size_t sz = ksm_psize();
+	struct held h;
+	double secs;
+	size_t i, j;
+	char *p;
+
+	p = ksm_map(NR_PARTS * (PART + 1));
+	ASSERT_NE(NULL, p);
+	for (i = 0; i < NR_PARTS; i++) {
+		char *part = p + i * (PART + 1) * sz;
+
+		/* Each content is in two parts. */
+		for (j = 0; j < PART; j++)
+			ksm_fill(part + j * sz,
+				 ksm_stamp(OWNER, i / 2 * PART + j, 1));
+		ASSERT_EQ(0, ksm_mergeable(part, PART));
+	}
+	ASSERT_EQ(0, ksm_scan(3));
+	ASSERT_EQ(NR_PARTS / 2 * PART, ksm_get("pages_shared"));
+
+	ASSERT_EQ(0, held_begin(self->dir));
+	secs = ksm_now();
+	EXPECT_EQ(0, ksm_unshare_all());
+	secs = ksm_now() - secs;
+	ASSERT_EQ(0, held_end(self->dir, &h));
+	held_tell("unmerging", &h);
+	TH_LOG("all unmerged in %.1f ms", secs * 1e3);
+	EXPECT_EQ(0, ksm_get("pages_shared"));
+	if (h.known)
+		EXPECT_LT(h.lock[0].max / 1e9, secs / 4);
+	for (i = 0; i < NR_PARTS; i++)
+		for (j = 0; j < PART; j++)
+			ASSERT_TRUE(ksm_is(p + (i * (PART + 1) + j) * sz,
+					   ksm_stamp(OWNER, i / 2 * PART + j,
+						     1)));
+	ksm_unmap(p, NR_PARTS * (PART + 1));
+}
+
 int main(int argc, char **argv)
 {
 	usual = mmap(NULL, sizeof(*usual), PROT_READ | PROT_WRITE,
