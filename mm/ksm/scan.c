@@ -71,7 +71,8 @@
 #define AREA_AS_LOOKS		16
 #define STRANGER_AS_LOOKS	4
 
-#define HOLES_A_LOOK	64	/* until somebody may want mmap_lock or the CPU */
+/* So many of these until we see if somebody wants mmap_lock or the CPU */
+#define LOOKS_A_GLANCE		64
 
 unsigned int ksm_scan_reread_passes = KSM_REREAD_PASSES;	/* K */
 
@@ -716,7 +717,7 @@ static int scan_hole(unsigned long addr, unsigned long end, int depth,
 	struct ksm_batch *batch = walk->batch;
 
 	batch->aside++;
-	if (!is_enough(walk) && (batch->aside % HOLES_A_LOOK ||
+	if (!is_enough(walk) && (batch->aside % LOOKS_A_GLANCE ||
 				 !ksm_mm_should_end(batch->owner)))
 		return 0;
 	cross_hole(walk, end);
@@ -745,6 +746,9 @@ static bool scan_area(struct scan_walk *walk, struct vm_area_struct *vma,
 			return true;
 	} else {
 		batch->aside += STRANGER_AS_LOOKS;
+		if (!is_enough(walk) &&
+		    batch->aside % LOOKS_A_GLANCE >= STRANGER_AS_LOOKS)
+			return false;
 	}
 	if (!is_enough(walk) && !ksm_mm_should_end(batch->owner))
 		return false;
