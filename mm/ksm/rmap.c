@@ -94,7 +94,12 @@ void rmap_walk_ksm(struct folio *folio, struct rmap_walk_control *rwc)
 	struct ksm_stable_node *node;
 	struct ksm_rmap_item *item;
 
-	if (WARN_ON_ONCE(!folio_test_locked(folio)))
+	/*
+	 * Whoever saw no need to lock the page, as it was an ordinary one then,
+	 * finds nothing; or what ksmd, who has it locked, tells: only @node is
+	 * sure to be complete.  See ksm_folio_attach().
+	 */
+	if (!folio_test_locked(folio))
 		return;
 	node = ksm_folio_node(folio);
 	if (!node)
