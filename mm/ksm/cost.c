@@ -23,7 +23,7 @@ static u64 total;
  * ksm_cost_begin - begin to measure
  *
  * Context: scan mutex.
- * Return: to be handed to ksm_cost_end() or ksm_cost_report().
+ * Return: to be handed to ksm_cost_end().
  */
 struct ksm_timer ksm_cost_begin(void)
 {

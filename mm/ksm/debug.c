@@ -36,7 +36,11 @@ static int digest_bits_get(void *unused, u64 *bits)
 	return 0;
 }
 
-/* What is ordered by the digests of before would not be found again */
+/*
+ * What is ordered by the digests of before would not be found again.  A settled
+ * page keeps its digest until it is read the next time, and meets its twins
+ * later than usual.
+ */
 static int digest_bits_set(void *unused, u64 bits)
 {
 	int err = -EBUSY;

@@ -25,11 +25,12 @@
 #define NR_LANES	4
 
 static u64 secret[NR_LANES + 1] __ro_after_init;
-static u64 zero_digest;			/* S, after boot */
 
 #ifdef CONFIG_KSM_DEBUG
+static u64 zero_digest;					/* S */
 static unsigned int digest_bits = KSM_DIGEST_BITS;	/* S */
 #else
+static u64 zero_digest __ro_after_init;
 #define digest_bits	KSM_DIGEST_BITS
 #endif
 
