@@ -184,10 +184,14 @@ static void begin_pass(void)
 
 static void end_pass(void)
 {
-	ksm_check_all();
 	ksm_pace_pass_end();
 	trace_ksm_stop_scan(ksm_stats.full_scans, ksm_stats.records);
 	ksm_count_pass();
+	/*
+	 * Takes long, so not before: who writes to pages now, and waits for the
+	 * next pass to end, wants them to have been looked at.
+	 */
+	ksm_check_all();
 	phase = PASS_BEGIN;
 }
 
