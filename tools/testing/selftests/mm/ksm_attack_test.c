@@ -1498,7 +1498,8 @@ static void drop_digest_bits(void)
 }
 
 #define NR_PARTS	300
-#define PART		60	/* pages, less than KSM unshares in one go */
+#define PART		60	/* pages, fewer than KSM unshares at a time */
+#define FAULTS_AT_A_TIME 64
 
 /*
  * Merged pages in many small areas: run=2 lets go of the mutex as often as if
@@ -1534,8 +1535,11 @@ TEST_F_TIMEOUT(ksm_attack, unmerge_of_many_areas, 90)
 	held_tell("unmerging", &h);
 	TH_LOG("all unmerged in %.1f ms", secs * 1e3);
 	EXPECT_EQ(0, ksm_get("pages_shared"));
-	if (h.known)
-		EXPECT_LT(h.lock[0].max / 1e9, secs / 4);
+	/* How often, and not how long: a busy machine stands still at times. */
+	if (h.known && !h.lost) {
+		EXPECT_GE(h.lock[0].nr, NR_PARTS * PART / FAULTS_AT_A_TIME);
+		EXPECT_GE(h.lock[1].nr, NR_PARTS * PART / FAULTS_AT_A_TIME);
+	}
 	for (i = 0; i < NR_PARTS; i++)
 		for (j = 0; j < PART; j++)
 			ASSERT_TRUE(ksm_is(p + (i * (PART + 1) + j) * sz,
