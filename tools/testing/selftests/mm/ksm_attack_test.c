@@ -409,6 +409,24 @@ static int act_check_zeros(struct ksm_act *a)
 	return bad ? 1 : 0;
 }
 
+/* Some pages leave their twins, for so many passes, and come again. */
+static void leave_and_come(struct __test_metadata *_metadata,
+			   struct ksm_puppet *p, int passes)
+{
+	int i;
+
+	for (i = 0; i < 10; i++)
+		ASSERT_EQ(0, ksm_do2(&p[1], ksm_act_write, i,
+				     (long)ksm_stamp(STRANGER, i, 1)));
+	ASSERT_EQ(0, ksm_step(passes));
+	EXPECT_TRUE(all_as_equal(p, 10));
+	for (i = 0; i < 10; i++)
+		ASSERT_EQ(0, ksm_do2(&p[1], ksm_act_write, i,
+				     (long)p[0].act->model[i]));
+	ASSERT_EQ(0, ksm_step(2));
+	EXPECT_TRUE(all_as_equal(p, 0));
+}
+
 static void collide(struct __test_metadata *_metadata, struct ksm_puppet *p,
 		    int bits)
 {
@@ -424,18 +442,7 @@ static void collide(struct __test_metadata *_metadata, struct ksm_puppet *p,
 	ASSERT_EQ(0, ksm_step(33));
 	EXPECT_TRUE(all_as_equal(p, 0));
 
-	/* Some leave, */
-	for (i = 0; i < 10; i++)
-		ASSERT_EQ(0, ksm_do2(&p[1], ksm_act_write, i,
-				     (long)ksm_stamp(STRANGER, i, 1)));
-	ASSERT_EQ(0, ksm_step(2));
-	EXPECT_TRUE(all_as_equal(p, 10));
-	/* and come again. */
-	for (i = 0; i < 10; i++)
-		ASSERT_EQ(0, ksm_do2(&p[1], ksm_act_write, i,
-				     (long)p[0].act->model[i]));
-	ASSERT_EQ(0, ksm_step(2));
-	EXPECT_TRUE(all_as_equal(p, 0));
+	leave_and_come(_metadata, p, 2);
 
 	/* As many pages have the digest of the zeros, and are none. */
 	ASSERT_EQ(0, ksm_set("use_zero_pages", 1));
@@ -444,16 +451,7 @@ static void collide(struct __test_metadata *_metadata, struct ksm_puppet *p,
 	EXPECT_EQ(zero + NR_ZERO, ksm_get("ksm_zero_pages"));
 	EXPECT_TRUE(all_as_equal(p, 0));
 	/* Those that come now find their twins, and the others their peace. */
-	for (i = 0; i < 10; i++)
-		ASSERT_EQ(0, ksm_do2(&p[1], ksm_act_write, i,
-				     (long)ksm_stamp(STRANGER, i, 1)));
-	ASSERT_EQ(0, ksm_step(33));
-	EXPECT_TRUE(all_as_equal(p, 10));
-	for (i = 0; i < 10; i++)
-		ASSERT_EQ(0, ksm_do2(&p[1], ksm_act_write, i,
-				     (long)p[0].act->model[i]));
-	ASSERT_EQ(0, ksm_step(2));
-	EXPECT_TRUE(all_as_equal(p, 0));
+	leave_and_come(_metadata, p, 33);
 	EXPECT_EQ(zero + NR_ZERO, ksm_get("ksm_zero_pages"));
 
 	for (i = 0; i < 2; i++)
