@@ -8,7 +8,8 @@
  * about to grow again.  All entries are listed in the filter, if they are not.
  *
  * A pass sweeps a part of the digests only, when nothing speaks for more: see
- * ksm_sweep_begin().
+ * ksm_sweep_begin().  If there are but few nodes it sweeps all once more at its
+ * end, so that the counters are up to date when the pass counts.
  */
 #include <linux/jiffies.h>
 #include "internal.h"

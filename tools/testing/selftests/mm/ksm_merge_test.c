@@ -481,6 +481,52 @@ TEST_F_TIMEOUT(scanning, exact_counters, 60)
 }
 
 /*
+ * Pages that are written to in the middle of a pass, when ksmd has been there,
+ * are not merged any more by the end of that pass, as long as no page shared
+ * is left: who writes, waits for a pass and looks, as the kernel's own
+ * ksm_tests -U does, cannot know that one was under way.
+ */
+TEST_F_TIMEOUT(scanning, written_behind_ksmd, 60)
+{
+	char *p;
+	long long from, seen;
+	int batches;
+
+	/* The twins come first, and a pass is several batches long */
+	p = ksm_map_filled(400, 300, 1);
+	ASSERT_NE(NULL, p);
+	ksm_fill(p, 7);
+	ksm_fill(p + ksm_psize(), 7);
+	ASSERT_EQ(0, ksm_step(4));
+	ASSERT_EQ(1, ksm_get("pages_shared"));
+	ASSERT_EQ(1, ksm_get("pages_sharing"));
+
+	ASSERT_EQ(0, ksm_set("smart_scan", 0));
+	ASSERT_EQ(0, ksm_set("pages_to_scan", 100));
+	from = ksm_get("full_scans");
+	seen = ksm_get("pages_scanned");
+	ASSERT_EQ(0, ksm_poke());
+	ASSERT_TRUE(ksm_wait_for(ksm_get("pages_scanned") > seen + 2 &&
+				 ksm_asleep(), KSM_WAIT_SECS));
+	ASSERT_EQ(from, ksm_get("full_scans"));
+	ksm_fill(p, 8);
+	ksm_fill(p + ksm_psize(), 9);
+	EXPECT_EQ(1, ksm_get("pages_shared"));
+
+	for (batches = 1; ksm_get("full_scans") == from; batches++) {
+		ASSERT_LT(batches, 100);
+		ASSERT_EQ(0, ksm_poke());
+		ASSERT_TRUE(ksm_wait_for(ksm_asleep(), KSM_WAIT_SECS));
+	}
+	EXPECT_GT(batches, 2);
+	EXPECT_EQ(from + 1, ksm_get("full_scans"));
+	EXPECT_EQ(0, ksm_get("pages_shared"));
+	EXPECT_EQ(0, ksm_get("pages_sharing"));
+	EXPECT_EQ(0, ksm_merging(0));
+	ksm_unmap(p, 400);
+}
+
+/*
  * B117: unique pages have been looked at in twenty passes and more.  Each
  * time another one of them gets a twin in a new process, and the two must be
  * one by the end of the second pass.  The smart variant asks for more than

@@ -576,14 +576,13 @@ static inline bool ksm_asleep(void)
 }
 
 /*
- * One pass of ksm_step(); 0 or -errno.  The new pause is one that was never
- * used before: a ksmd that is slow to wake up must not find the value that
- * it went to sleep with.
+ * Have ksmd begin one batch, after which it sleeps; 0 or -errno.  The new pause
+ * is one that was never used before: a ksmd that is slow to wake up must not
+ * find the value that it went to sleep with.
  */
-static inline int ksm_step_one(void)
+static inline int ksm_poke(void)
 {
 	long long pause = 600000 + (long long)(ksm_now() * 1000) % 1000000000;
-	long long from = ksm_get("full_scans");
 	int ret;
 
 	if (!ksm_wait_for(ksm_asleep(), KSM_WAIT_SECS))
@@ -593,6 +592,15 @@ static inline int ksm_step_one(void)
 	ret = ksm_set("sleep_millisecs", pause);
 	if (!ret && ksm_get("run") != 1)
 		ret = ksm_start();
+	return ret;
+}
+
+/* One pass of ksm_step(); 0 or -errno. */
+static inline int ksm_step_one(void)
+{
+	long long from = ksm_get("full_scans");
+	int ret = ksm_poke();
+
 	if (ret)
 		return ret;
 	if (ksm_wait_for(ksm_get("full_scans") > from, KSM_WAIT_SECS) &&
