@@ -28,6 +28,7 @@
  * again.  Whoever saw [B] or [C] sees [A] too and starts over with the new
  * page; so a node is never taken for stale because it was just moved.
  */
+#include <kunit/static_stub.h>
 #include <linux/memremap.h>
 #include <linux/pagemap.h>
 #include <linux/processor.h>
@@ -61,21 +62,58 @@ struct ksm_stable_node *ksm_folio_node(const struct folio *folio)
 }
 
 /**
- * ksm_folio_attach - make an anonymous page a merged one
+ * ksm_folio_claim - make an anonymous page a merged one without a node
  * @folio: the page, small and anonymous
- * @node: its node, which names its frame
+ *
+ * To be followed by ksm_folio_attach() or ksm_folio_revert().  Reverse walks
+ * find nothing meanwhile.
  *
  * Context: folio lock, and the lock of the page table that maps it with the
  *	PTE taken out, as mm/rmap.c and mm/memory.c rely on either to see the
  *	change (contract: folio_add_anon_rmap_ptes()).
+ * Return: what ksm_folio_revert() needs.
+ */
+void *ksm_folio_claim(struct folio *folio)
+{
+	void *mapping = folio->mapping;
+
+	KUNIT_STATIC_STUB_REDIRECT(ksm_folio_claim, folio);
+
+	ksm_folio_detach(folio);
+	/*
+	 * folio_referenced() and its like lock KSM pages only, and ask after
+	 * they took a reference: whoever does so from now on sees a KSM page.
+	 * Pairs with the full barrier in folio_try_get().
+	 */
+	smp_mb();
+	return mapping;
+}
+
+/**
+ * ksm_folio_revert - ksm_folio_claim() was too early
+ * @folio: the page
+ * @mapping: what ksm_folio_claim() returned
+ *
+ * Context: as there, with the locks held since.
+ */
+void ksm_folio_revert(struct folio *folio, void *mapping)
+{
+	WRITE_ONCE(folio->mapping, mapping);
+}
+
+/**
+ * ksm_folio_attach - give a merged page its node
+ * @folio: the page, after ksm_folio_claim()
+ * @node: the node, which names its frame
+ *
+ * Nobody may have a reference from before ksm_folio_claim(): he would walk the
+ * node without the folio lock.
+ *
+ * Context: folio lock.
  */
 void ksm_folio_attach(struct folio *folio, struct ksm_stable_node *node)
 {
-	/*
-	 * folio_referenced() locks KSM pages only; who asked too early is in
-	 * rmap_walk_ksm() without the lock.  Orders node->anon_vma and pgoff
-	 * before; pairs with the address dependency in ksm_folio_node().
-	 */
+	/* PageKsm() is asked without locks; the node is complete by then */
 	smp_store_release(&folio->mapping, node_mapping(node));
 }
 
@@ -106,7 +144,11 @@ void ksm_folio_moved(struct folio *newfolio, struct folio *folio)
 
 	if (!node)
 		return;
-	WRITE_ONCE(node->pfn, folio_pfn(newfolio));
+	/*
+	 * Who sees the new frame sees its mapping, too; pairs with the address
+	 * dependency in grab_pfn(), which looks there.
+	 */
+	smp_store_release(&node->pfn, folio_pfn(newfolio));
 	/* [A] before [B]: pairs with the smp_rmb() in ksm_node_grab() */
 	smp_wmb();
 	ksm_folio_detach(folio);

@@ -778,6 +778,8 @@ enum ksm_lock_mode {
 };
 
 struct ksm_stable_node *ksm_folio_node(const struct folio *folio);
+void *ksm_folio_claim(struct folio *folio);
+void ksm_folio_revert(struct folio *folio, void *mapping);
 void ksm_folio_attach(struct folio *folio, struct ksm_stable_node *node);
 void ksm_folio_detach(struct folio *folio);
 void ksm_folio_moved(struct folio *newfolio, struct folio *folio);

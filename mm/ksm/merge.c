@@ -51,7 +51,7 @@
  * @page: the page, the caller holding the only reference to the folio that
  *	is not a mapping
  *
- * Context: mmap_lock of an mm that maps it; may sleep.
+ * Context: may sleep.
  * Return: 0 if @page is a small page now; -EBUSY if that cannot be had.
  */
 int ksm_page_split(struct page *page)
@@ -346,11 +346,32 @@ void ksm_merge_run(struct vm_area_struct *vma, struct ksm_merge_op *ops,
 	}
 }
 
+/*
+ * Make the page, which nobody else has, a shared one.  Not if somebody took a
+ * reference since: he may have seen an ordinary page, which is walked without
+ * its lock.
+ */
+static int become_shared(struct folio *folio, struct ksm_stable_node *node)
+{
+	void *mapping = ksm_folio_claim(folio);
+
+	if (!only_mapped(folio)) {
+		ksm_folio_revert(folio, mapping);
+		return -EBUSY;
+	}
+	/*
+	 * Only clean PTEs map a shared page; the page itself must then say that
+	 * its contents are nowhere on disk.
+	 */
+	folio_mark_dirty(folio);
+	ksm_folio_attach(folio, node);
+	return 0;
+}
+
 /* The PTE part of ksm_merge_make() */
 static int protect_page(struct vm_area_struct *vma, unsigned long addr,
 			struct page *page, struct ksm_stable_node *node)
 {
-	struct folio *folio = page_folio(page);
 	pmd_t *pmd = mm_find_pmd(vma->vm_mm, addr);
 	spinlock_t *ptl;	/* of the page table */
 	pte_t *pte, old;
@@ -374,14 +395,12 @@ static int protect_page(struct vm_area_struct *vma, unsigned long addr,
 	err = ksm_digest_page(page) == node->entry.digest ? claim_page(page) :
 							    -EAGAIN;
 	if (!err) {
-		/*
-		 * Only clean PTEs map a shared page; the page itself must then
-		 * say that its contents are nowhere on disk.
-		 */
-		folio_mark_dirty(folio);
-		ksm_folio_attach(folio, node);
-		old = pte_mkclean(pte_wrprotect(old));
+		err = become_shared(page_folio(page), node);
+		/* Its exclusive mark has gone in any case */
+		old = pte_wrprotect(old);
 	}
+	if (!err)
+		old = pte_mkclean(old);
 	set_pte_at(vma->vm_mm, addr, pte, old);
 out:
 	ksm_pte_unmap_unlock(pte, ptl);
@@ -416,10 +435,7 @@ int ksm_merge_make(struct vm_area_struct *vma, unsigned long addr,
 	err = lock_source(page);
 	if (err)
 		goto out;
-	/*
-	 * All of it before the page leads to the node: a reverse walk that
-	 * found an anonymous page a moment ago does not lock it.
-	 */
+	/* All of it before the page leads to the node */
 	anon_vma = folio_anon_vma(folio);
 	get_anon_vma(anon_vma);
 	node->anon_vma = anon_vma;

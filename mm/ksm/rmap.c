@@ -96,13 +96,10 @@ void rmap_walk_ksm(struct folio *folio, struct rmap_walk_control *rwc)
 
 	/*
 	 * Whoever saw no need to lock the page, as it was an ordinary one then,
-	 * finds nothing; or what ksmd, who has it locked, tells: only @node is
-	 * sure to be complete.  See ksm_folio_attach().
+	 * finds no node: see ksm_folio_claim().
 	 */
-	if (!folio_test_locked(folio))
-		return;
 	node = ksm_folio_node(folio);
-	if (!node)
+	if (!node || WARN_ON_ONCE(!folio_test_locked(folio)))
 		return;
 	if (!walk_offset(folio, node->anon_vma, node->pgoff, rwc))
 		return;

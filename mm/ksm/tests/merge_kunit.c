@@ -4,6 +4,7 @@
  * what each process finds in its memory afterwards.
  */
 #include <kunit/static_stub.h>
+#include <kunit/test-bug.h>
 #include <linux/mman.h>
 #include <linux/nodemask.h>
 #include <linux/pagemap.h>
@@ -323,6 +324,54 @@ static void referenced_page_stays(struct kunit *test)
 		ksm_kunit_mm_exit(test, twins.mm[0]);
 		ksm_kunit_mm_exit(test, twins.mm[1]);
 	}
+}
+
+/*
+ * Somebody takes a reference to what he finds to be an ordinary page, which just
+ * then becomes a shared one.  He may look for its mappings without locking it.
+ */
+static struct folio *taken_too_late;
+
+static void *take_and_claim(struct folio *folio)
+{
+	struct kunit *test = kunit_get_current_test();
+	void *mapping = folio->mapping;
+
+	folio_get(folio);
+	taken_too_late = folio;
+	ksm_folio_detach(folio);
+	/* What he finds now is nothing, and no node that may go */
+	KUNIT_EXPECT_TRUE(test, folio_test_ksm(folio));
+	KUNIT_EXPECT_NULL(test, ksm_folio_node(folio));
+	return mapping;
+}
+
+static void late_reference_stays(struct kunit *test)
+{
+	struct twins twins;
+
+	twins_begin(test, &twins, 1, 0x68);
+	kunit_activate_static_stub(test, ksm_folio_claim, take_and_claim);
+	ksm_kunit_passes(test, 2);
+	kunit_deactivate_static_stub(test, ksm_folio_claim);
+	KUNIT_ASSERT_NOT_NULL(test, taken_too_late);
+	KUNIT_EXPECT_EQ(test, ksm_stats.shared, 0);
+	KUNIT_EXPECT_EQ(test, ksm_stats.nodes, 0);
+	KUNIT_EXPECT_FALSE(test, folio_test_ksm(taken_too_late));
+	KUNIT_EXPECT_TRUE(test, folio_test_anon(taken_too_late));
+	KUNIT_EXPECT_EQ(test, folio_mapcount(taken_too_late), 1);
+	KUNIT_EXPECT_EQ(test, folio_ref_count(taken_too_late), 2);
+	expect_bytes(test, &twins, 0x68);
+	folio_put(taken_too_late);
+
+	/* Its owner writes to it as ever, and it can be merged */
+	KUNIT_EXPECT_EQ(test, 0, ksm_kunit_poke(twins.mm[0], twins.addr[0],
+						0x69));
+	KUNIT_EXPECT_EQ(test, 0, ksm_kunit_fill(twins.mm[0], twins.addr[0], 1,
+						0x68));
+	ksm_kunit_passes(test, 4);
+	ksm_kunit_expect_pages(test, 1, 1, 0, 0);
+	expect_bytes(test, &twins, 0x68);
 }
 
 /* B90: the same for DMA, which is told from other references */
@@ -1148,6 +1197,7 @@ static struct kunit_case merge_cases[] = {
 	KUNIT_CASE(merged_page_is_adopted),
 	KUNIT_CASE(store_unshares),
 	KUNIT_CASE(referenced_page_stays),
+	KUNIT_CASE(late_reference_stays),
 	KUNIT_CASE(pinned_page_stays),
 	KUNIT_CASE(locked_page_stays),
 	KUNIT_CASE(half_merge_stays),
