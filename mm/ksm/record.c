@@ -252,7 +252,8 @@ void ksm_record_set(struct ksm_block *block, unsigned int index, u64 rec)
  * @block: the block, or NULL
  * @index: which page of it
  *
- * The block stays, even if it is empty now: its visitor frees it.
+ * The block stays, even if it is empty now: its visitor frees it, or ksmd where
+ * it comes by next.
  *
  * Context: scan mutex.
  */

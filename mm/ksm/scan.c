@@ -458,9 +458,13 @@ static void enter_block(struct scan_walk *walk, unsigned long addr)
 	walk->ahead_known = true;
 }
 
-static bool has_work(const struct ksm_batch *batch)
+/* To free a block that has become empty is work, too: see ksm_climb_batch() */
+static bool has_work(const struct scan_walk *walk)
 {
-	return batch->gone | batch->adopt | batch->read | batch->still;
+	const struct ksm_batch *batch = walk->batch;
+
+	return batch->gone | batch->adopt | batch->read | batch->still ||
+	       (walk->block && !walk->block->present);
 }
 
 static bool is_enough(const struct scan_walk *walk)
@@ -472,7 +476,7 @@ static bool is_enough(const struct scan_walk *walk)
 static bool stop_after(struct scan_walk *walk, unsigned long next)
 {
 	walk->seen = next;
-	return has_work(walk->batch) || is_enough(walk);
+	return has_work(walk) || is_enough(walk);
 }
 
 /*

@@ -946,6 +946,37 @@ static void unmerge_discarded(struct kunit *test)
 	ksm_kunit_expect_pages(test, 1, 7, 0, 0);
 }
 
+static void expect_no_blocks(struct kunit *test)
+{
+	struct ksm_mm *owner;
+
+	ksm_scan_lock();
+	ksm_registry_rewind(KSM_CURSOR_SCAN, /* ahead = */ false);
+	while ((owner = ksm_registry_next(KSM_CURSOR_SCAN))) {
+		KUNIT_EXPECT_TRUE(test, RB_EMPTY_ROOT(&owner->blocks));
+		KUNIT_EXPECT_EQ(test, owner->bytes, 0);
+		ksm_registry_leave(KSM_CURSOR_SCAN);
+	}
+	ksm_scan_unlock();
+}
+
+/* Records that the sweep has dropped leave nothing behind, either */
+static void discarded_by_all(struct kunit *test)
+{
+	struct twins twins;
+	unsigned int i;
+
+	twins_begin(test, &twins, 100, 0x63);
+	ksm_kunit_passes(test, 2);
+	ksm_kunit_expect_pages(test, 1, 199, 0, 0);
+	for (i = 0; i < TWINS; i++)
+		ksm_kunit_advise(test, twins.mm[i], twins.addr[i], 100,
+				 MADV_DONTNEED);
+	ksm_kunit_passes(test, 2);
+	ksm_kunit_expect_pages(test, 0, 0, 0, 0);
+	expect_no_blocks(test);
+}
+
 /* B22: a page that stays, though nobody maps it any more, loses its node */
 static void unmerge_parts_from_pages(struct kunit *test)
 {
@@ -1219,6 +1250,7 @@ static struct kunit_case merge_cases[] = {
 	KUNIT_CASE(candidate_exits),
 	KUNIT_CASE(unmerge_a_part),
 	KUNIT_CASE(unmerge_discarded),
+	KUNIT_CASE(discarded_by_all),
 	KUNIT_CASE(unmerge_parts_from_pages),
 	KUNIT_CASE(first_pass_without_memory),
 	KUNIT_CASE(second_pass_without_memory),
