@@ -229,8 +229,8 @@ static int unshare_next(struct vm_area_struct *vma, unsigned long *from,
 		ret = *from < to;
 		cond_resched();
 	}
-	*most -= min(*most, found.tables / TABLES_A_FAULT +
-			    found.holes / HOLES_A_FAULT);
+	*most -= min(*most, DIV_ROUND_UP(found.tables, TABLES_A_FAULT) +
+			    DIV_ROUND_UP(found.holes, HOLES_A_FAULT));
 	return ret;
 }
 
