@@ -177,7 +177,7 @@ static bool becomes_zero_page(struct ksm_mm *owner, struct page *page,
 			      u64 digest)
 {
 	return wants_zero_page(owner, digest) &&
-	       !ksm_page_cmp(page, ZERO_PAGE(0));
+	       pages_identical(page, ZERO_PAGE(0));
 }
 
 /* ------------------------------------------------------------------ */
@@ -955,8 +955,13 @@ static enum pairing pair_in(struct vm_area_struct *vma,
 	flush_anon_page(vma, page_b, b->address);
 	flush_dcache_page(page_b);
 	order = ksm_page_cmp(page_a, page_b);
-	/* One that MADV_FREE gave up may stay so: others are not to wait */
-	if (!order && !folio_test_swapbacked(page_folio(page_b)))
+	/*
+	 * One that MADV_FREE gave up may stay so, and one that has MTE tags has
+	 * no twin at all: others are not to wait.
+	 */
+	if (!order && (!folio_test_swapbacked(page_folio(page_b)) ||
+		       (IS_ENABLED(CONFIG_ARM64_MTE) &&
+			!pages_identical(page_a, page_b))))
 		pairing = PAIR_GONE;
 	else if (!order && PageCompound(page_a))
 		pairing = PAIR_SPLIT;
