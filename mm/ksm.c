@@ -192,7 +192,8 @@ static void sweep_few(void)
 {
 	struct ksm_sweep_pos pos = {};
 
-	if (ksm_stats.nodes <= SLICE_NODES)
+	if (ksm_stats.nodes <= SLICE_NODES &&
+	    ksm_stats.shared + ksm_stats.sharing <= SLICE_RECORDS)
 		ksm_sweep(&pos, UINT_MAX);
 }
 
