@@ -28,7 +28,8 @@ static void relocate(struct ksm_stable_node *node, int nid)
 	enum ksm_found found;
 	struct folio *folio;
 
-	spare = ksm_chain_alloc(GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN);
+	/* The next sweep is not worth reclaiming memory for */
+	spare = ksm_chain_alloc(GFP_NOWAIT | __GFP_NOWARN);
 	if (!spare)
 		return;
 	if (ksm_node_grab(node, KSM_LOCK_NONE, &folio)) {

@@ -219,6 +219,31 @@ static void node_follows_its_page(struct kunit *test)
 	field_end(test, field);
 }
 
+/* It stays where it was if there is no memory, until the next sweep */
+static void node_stays_without_memory(struct kunit *test)
+{
+	static const u8 fills[] = { 1 };
+	struct field *field;
+
+	ksm_kunit_needs_fail_alloc(test);
+	if (num_node_state(N_MEMORY) < 2 || !node_state(1, N_MEMORY))
+		kunit_skip(test, "needs memory in node 1");
+	field = field_begin(test, fills, 1, 1);
+	ksm_knobs.merge_across_nodes = false;
+	KUNIT_EXPECT_TRUE(test, put_node(field, 0, 0, 1));
+	ksm_kunit_fail_alloc(1);
+	sweep_all(UINT_MAX);
+	KUNIT_EXPECT_TRUE(test, ksm_kunit_end_fail_alloc());
+	KUNIT_EXPECT_PTR_EQ(test, ksm_stable_from(0, 0),
+			    &field->node[0]->entry);
+	KUNIT_EXPECT_EQ(test, ksm_stats.chains, field->before.chains);
+	sweep_all(UINT_MAX);
+	KUNIT_EXPECT_NULL(test, ksm_stable_from(0, 0));
+	KUNIT_EXPECT_PTR_EQ(test, ksm_stable_from(1, 0),
+			    &field->node[0]->entry);
+	field_end(test, field);
+}
+
 /* On its way it may meet a node without a page, even a whole chain of them */
 static void stale_node_in_the_way(struct kunit *test)
 {
@@ -250,6 +275,7 @@ static struct kunit_case sweep_cases[] = {
 	KUNIT_CASE(lone_dup_becomes_single),
 	KUNIT_CASE(tidy_among_equal_digests),
 	KUNIT_CASE(node_follows_its_page),
+	KUNIT_CASE(node_stays_without_memory),
 	KUNIT_CASE(stale_node_in_the_way),
 	{}
 };

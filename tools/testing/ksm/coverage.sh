@@ -39,11 +39,12 @@ run() {
 		seed="$seed" seconds="$seconds" bash -c "$(in_guest)"
 }
 
-# The compiler's notes lie where the objects are, the counts belong beside them
+# The compiler's notes lie where the objects are, the counts belong beside them.
+# Others have files of the same names as ours, profiled as well.
 collect() {
 	sed '1,/^@counts/d' "$work/out" | tr -d '\r' | base64 -d |
 		tar -C "$work/counts" -xz
-	find "$work/counts" -name '*.gcda' | while read -r file; do
+	find "$work/counts" -path '*/build-gcov/mm/ksm*.gcda' | while read -r file; do
 		cp "$file" "$build/mm/${file##*/build-gcov/mm/}"
 	done
 }
@@ -56,20 +57,23 @@ summary() {
 		END { print lines, taken ? taken : "- 0" }' "$2"
 }
 
+# From where the compiler ran, or the sources are not found
 table() {
-	local source text
+	local source base
 	printf '%-24s %8s %7s %10s %9s\n' file 'lines %' of 'branches %' of
+	cd "$build"
 	for source in ksm.c $(cd "$ksm/mm" && echo ksm/*.c); do
-		text=$(cd "$build/mm/$(dirname "$source")" &&
-			gcov -b -c -o . "$(basename -s .c "$source").gcda" 2>/dev/null)
-		[ -n "$text" ] || continue
-		printf '%s\n' "$text" >"$work/summary"
-		mv "$build/mm/$(dirname "$source")"/*.c.gcov "$work/" 2>/dev/null || true
-		rm -f "$build/mm/$(dirname "$source")"/*.gcov
+		base=mm/${source%.c}
+		[ -e "$base.gcda" ] || continue
+		rm -f ./*.gcov
+		gcov -b -c -o "$(dirname "$base")" "$base.gcda" \
+			>"$work/summary" 2>/dev/null
+		mv "$(basename "$source").gcov" "$work/"
 		# shellcheck disable=SC2046
 		printf '%-24s %8s %7s %10s %9s\n' "$source" \
 			$(summary "mm/$source" "$work/summary")
 	done
+	rm -f ./*.gcov
 }
 
 "$here/packages.sh" build run test
@@ -87,5 +91,5 @@ run >"$work/out" || die "the machine did not end well, see $work/out"
 collect
 table | tee "$work/table"
 say "never reached:"
-grep -h -c '#####' "$work"/*.c.gcov | paste -sd+ | bc | sed 's/$/ lines/'
+grep '#####:' "$work"/*.c.gcov | sed 's,^.*/\(.*\).gcov: *#####: *\([0-9]*\):,\1:\2:,'
 say "each file with its counts: $work/*.c.gcov"

@@ -473,7 +473,8 @@ static inline int ksm_cg_extra(const char *name, char *path, size_t size)
 
 	if (env->no_cg)
 		return -ENODEV;
-	snprintf(path, size, "%s-%s", env->cg, name);
+	if (snprintf(path, size, "%s-%s", env->cg, name) >= (int)size)
+		return -ENAMETOOLONG;
 	return mkdir(path, 0755) ? -errno : 0;
 }
 

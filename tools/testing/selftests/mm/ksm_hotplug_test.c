@@ -81,8 +81,9 @@ static int act_map_on(struct ksm_act *a)
 	return a->arg[1] ? ksm_mergeable(a->area, a->n) : 0;
 }
 
-static int start_on(struct ksm_puppet *p, int node, size_t n,
-		    unsigned int version, bool mergeable)
+/* A puppet with @n pages, of which @differ are different */
+static int start_some(struct ksm_puppet *p, int node, size_t n, size_t differ,
+		      unsigned int version, bool mergeable)
 {
 	size_t i;
 	int ret;
@@ -92,15 +93,36 @@ static int start_on(struct ksm_puppet *p, int node, size_t n,
 		return ret;
 	p->act->n = n;
 	for (i = 0; i < n; i++)
-		p->act->model[i] = ksm_stamp(OWNER, i, version);
+		p->act->model[i] = ksm_stamp(OWNER, i % differ, version);
 	return ksm_do2(p, act_map_on, node, mergeable);
+}
+
+static int start_on(struct ksm_puppet *p, int node, size_t n,
+		    unsigned int version, bool mergeable)
+{
+	return start_some(p, node, n, n, version, mergeable);
+}
+
+/* Which block has most of a puppet's pages? */
+static int find_block(struct ksm_puppet *p, uint64_t block_pages)
+{
+	int i, best = -ENOENT;
+	long nr, most = 0;
+
+	for (i = 0; i < nr_blocks; i++) {
+		nr = nr_in(p, blocks[i], block_pages);
+		if (nr > most) {
+			most = nr;
+			best = blocks[i];
+		}
+	}
+	return best;
 }
 
 /* Two puppets with merged pages; which block has most of them? */
 static int merge_and_find(struct ksm_puppet *p, int node, uint64_t block_pages)
 {
-	long nr, most = 0;
-	int i, ret, best = -ENOENT;
+	int i, ret;
 
 	for (i = 0; i < 2; i++) {
 		ret = start_on(&p[i], node, NR_PAGES, 1, true);
@@ -112,14 +134,7 @@ static int merge_and_find(struct ksm_puppet *p, int node, uint64_t block_pages)
 		return ret;
 	if (ksm_nr_common(&p[0], &p[1]) != NR_PAGES)
 		return -EBADE;
-	for (i = 0; i < nr_blocks; i++) {
-		nr = nr_in(p, blocks[i], block_pages);
-		if (nr > most) {
-			most = nr;
-			best = blocks[i];
-		}
-	}
-	return best;
+	return find_block(p, block_pages);
 }
 
 FIXTURE_SETUP(ksm_hotplug)
@@ -238,6 +253,86 @@ TEST_F_TIMEOUT(ksm_hotplug, owners_exit_just_before, 90)
 	check_pair(_metadata, p);
 	EXPECT_EQ(NR_PAGES, ksm_get("pages_shared"));
 	EXPECT_EQ(NR_PAGES, ksm_get("pages_sharing"));
+}
+
+static int act_discard(struct ksm_act *a)
+{
+	return ksm_advise(a->area, a->n, MADV_DONTNEED);
+}
+
+/* Of the pages of two puppets in a block: how many, and in how many frames? */
+static void count_in(struct ksm_puppet *p, int block, uint64_t block_pages,
+		     long *pages, long *frames)
+{
+	uint64_t seen[2 * NR_PAGES], pfn;
+	long i, j;
+
+	*pages = 0;
+	*frames = 0;
+	for (i = 0; i < 2 * NR_PAGES; i++) {
+		pfn = PM_PFN(ksm_page_entry(&p[i / NR_PAGES], i % NR_PAGES));
+		if (!pfn || pfn / block_pages != (uint64_t)block)
+			continue;
+		++*pages;
+		for (j = 0; j < *frames && seen[j] != pfn; j++)
+			;
+		if (j == *frames)
+			seen[(*frames)++] = pfn;
+	}
+}
+
+/*
+ * B62: with ksmd stopped, the pages are discarded: their nodes stay, as nobody
+ * comes by, but for those whose memory goes.
+ */
+static void discard_and_offline(struct __test_metadata *_metadata,
+				struct ksm_puppet *p, int block,
+				uint64_t block_pages)
+{
+	long pages, frames, shared = ksm_get("pages_shared");
+	long sharing = ksm_get("pages_sharing");
+	int i;
+
+	count_in(p, block, block_pages, &pages, &frames);
+	ASSERT_GT(frames, 0);
+	ASSERT_EQ(2 * NR_PAGES, shared + sharing);
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, ksm_do(&p[i], act_discard));
+	EXPECT_EQ(shared, ksm_get("pages_shared"));
+	EXPECT_EQ(sharing, ksm_get("pages_sharing"));
+	ASSERT_EQ(0, ksm_block_offline(block, 20));
+	EXPECT_EQ(shared - frames, ksm_get("pages_shared"));
+	EXPECT_EQ(sharing - (pages - frames), ksm_get("pages_sharing"));
+	EXPECT_EQ(0, blocks_online());
+	ASSERT_EQ(0, ksm_scan_settle());
+	EXPECT_TRUE(ksm_all_zero());
+}
+
+TEST_F_TIMEOUT(ksm_hotplug, pages_discarded_before, 90)
+{
+	discard_and_offline(_metadata, self->p, self->block, self->block_pages);
+}
+
+TEST_F_TIMEOUT(ksm_hotplug, chains_discarded_before, 90)
+{
+	struct ksm_puppet *p = self->p;
+	int i, block;
+
+	for (i = 0; i < 2; i++)
+		ksm_puppet_kill(&p[i]);
+	ASSERT_EQ(0, ksm_baseline());
+	ASSERT_EQ(0, ksm_set("max_page_sharing", 2));
+	for (i = 0; i < 2; i++)
+		ASSERT_EQ(0, start_some(&p[i], self->node, NR_PAGES,
+					NR_PAGES / 4, 2, true));
+	ASSERT_EQ(0, ksm_scan_settle());
+	ASSERT_EQ(NR_PAGES, ksm_get("pages_shared"));
+	EXPECT_EQ(NR_PAGES / 4, ksm_get("stable_node_chains"));
+	EXPECT_EQ(NR_PAGES, ksm_get("stable_node_dups"));
+	block = find_block(p, self->block_pages);
+	if (block < 0)
+		SKIP(return, "no merged page came to lie in movable memory");
+	discard_and_offline(_metadata, p, block, self->block_pages);
 }
 
 /* Write all knobs that are safe at any time, for a while, until told. */
