@@ -36,3 +36,11 @@ our_list() {
 	find "$top/tools/testing/selftests/mm" -name 'ksm_*.c' -printf '%f\n' |
 		sort | sed 's/\(.*\)\.c$/\1 300 \1/'
 }
+
+# The storm, to the file that is named.  Addresses of constants are told from
+# process to process: no PIE
+build_storm() {
+	mkdir -p "$(dirname "$1")"
+	logged "$logs/storm-compile.log" gcc -O2 -Wall -static -no-pie -pthread \
+		-o "$1" "$here"/storm*.c
+}

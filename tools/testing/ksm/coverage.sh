@@ -81,8 +81,7 @@ table() {
 "$here/kernel.sh" ksm
 "$here/kernel.sh" ksm gcov
 "$here/selftests.sh"
-mkdir -p "$cache/bin"
-gcc -O2 -Wall -static -no-pie -pthread -o "$cache/bin/storm" "$here"/storm*.c
+build_storm "$cache/bin/storm"
 rm -rf "$work"
 mkdir -p "$work/counts"
 our_list >"$work/list"

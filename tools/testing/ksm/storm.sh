@@ -33,13 +33,6 @@ debug | kcsan)
 esac
 [ "$seconds" -gt 0 ] || die "MINUTES=${MINUTES:-} is no time"
 
-# Addresses of constants are told from process to process: no PIE
-compile() {
-	mkdir -p "$cache/bin"
-	logged "$logs/storm-compile.log" gcc -O2 -Wall -static -no-pie -pthread \
-		-o "$program" "$here"/storm*.c
-}
-
 # Its own swap, and slab caches that are not shared, so that they can be counted.
 # The time beside the storm's own is for booting and for the end.
 storm() {
@@ -78,7 +71,7 @@ verdict() {
 }
 
 "$here/packages.sh" build run || exit 1
-compile || exit 1
+build_storm "$program" || exit 1
 out=$(mktemp) || exit 1
 trap 'rm -f "$out"' EXIT
 
