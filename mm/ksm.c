@@ -66,6 +66,9 @@ static DEFINE_MUTEX(settings_mutex);
 
 static DECLARE_WAIT_QUEUE_HEAD(work_wait);	/* ksmd, with nothing to do */
 static DECLARE_WAIT_QUEUE_HEAD(rest_wait);	/* ksmd, between batches */
+
+/* run has become 1 since ksmd had the scan mutex; set under it, read without */
+static bool started;
 static DECLARE_WAIT_QUEUE_HEAD(pause_wait);	/* for hot-remove to end */
 static bool paused;				/* S; read without it */
 static u64 scan_since;			/* S: for ksm_held_end() */
@@ -372,7 +375,8 @@ static bool reap(void)
 
 static bool rest_is_cut(unsigned int msecs)
 {
-	return msecs != READ_ONCE(ksm_knobs.sleep_millisecs) || !may_scan();
+	return msecs != READ_ONCE(ksm_knobs.sleep_millisecs) || !may_scan() ||
+	       READ_ONCE(started);
 }
 
 /* Between two batches.  The rest may be long: mms that exit are not to wait. */
@@ -396,7 +400,10 @@ static void rest_a_while(void)
 	cond_resched();
 }
 
-/* Whoever started ksmd just now, after it had no reason for a batch, gets one */
+/*
+ * Whoever started ksmd just now gets a batch, whether it had no reason for one
+ * or was about to rest after one.
+ */
 static void rest(bool worked, bool reaped)
 {
 	/* Asked once: it may become true at any moment */
@@ -426,6 +433,7 @@ static int ksmd(void *unused)
 		/* So that suspend need not wait for hot-remove */
 		wait_event_freezable(pause_wait, !READ_ONCE(paused));
 		ksm_scan_lock();
+		WRITE_ONCE(started, false);
 		reaped = ksm_reap(SLICE_DEAD);
 		worked = may_scan();
 		if (worked)
@@ -516,6 +524,7 @@ int ksm_set_run(unsigned int run)
 	ksm_scan_lock();
 	if (run != ksm_knobs.run) {
 		WRITE_ONCE(ksm_knobs.run, run);
+		WRITE_ONCE(started, run == KSM_RUN_MERGE);
 		if (run == KSM_RUN_UNMERGE)
 			err = unmerge();
 		if (err)

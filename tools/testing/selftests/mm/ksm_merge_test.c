@@ -527,6 +527,35 @@ TEST_F_TIMEOUT(scanning, written_behind_ksmd, 60)
 }
 
 /*
+ * Whoever writes a 1 to run, after a 0, gets a batch at once, though ksmd may
+ * just have ended one and be about to rest for an hour.
+ */
+TEST_F_TIMEOUT(merge, started_before_a_long_rest, 90)
+{
+	char *p = ksm_map_filled(4, 900, 1);
+	long long from;
+	int i, spins;
+
+	ASSERT_NE(NULL, p);
+	ASSERT_EQ(0, ksm_scan_settle());
+	ASSERT_EQ(0, ksm_set("sleep_millisecs", 3600000));
+	for (i = 0; i < 500; i++) {
+		from = ksm_get("full_scans");
+		ASSERT_EQ(0, ksm_start());
+		/* To be as early as can be: no nap, if it is soon */
+		for (spins = 0; spins < 100; spins++) {
+			if (ksm_get("full_scans") > from)
+				break;
+		}
+		ASSERT_TRUE(ksm_wait_for(ksm_get("full_scans") > from, 10)) {
+			TH_LOG("no batch in round %d", i);
+		}
+		ASSERT_EQ(0, ksm_stop());
+	}
+	ksm_unmap(p, 4);
+}
+
+/*
  * B117: unique pages have been looked at in twenty passes and more.  Each
  * time another one of them gets a twin in a new process, and the two must be
  * one by the end of the second pass.  The smart variant asks for more than
