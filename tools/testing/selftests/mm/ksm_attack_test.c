@@ -532,6 +532,7 @@ TEST_F_TIMEOUT(ksm_attack, digest_bits_file, 60)
 #define FEW_PAGES	512
 #define GROWTH		4
 #define MAX_GROWTH	9
+#define MAX_TRIES	4
 #define COST_PASSES	3
 #define REST_PASSES	10
 
@@ -575,29 +576,54 @@ static int cost_of(struct ksm_puppet *p, long pages, double *first,
 	return ret ? ret : ksm_stop();
 }
 
+/* The same, if that is less than what was measured before */
+static int least_cost_of(struct ksm_puppet *p, long pages, double *first,
+			 double *rest)
+{
+	double now_first, now_rest;
+	int ret = cost_of(p, pages, &now_first, &now_rest);
+
+	if (now_first < *first)
+		*first = now_first;
+	if (now_rest < *rest)
+		*rest = now_rest;
+	return ret;
+}
+
+static bool grows_too_fast(double few, double many)
+{
+	return many >= MAX_GROWTH * (few + .002);
+}
+
 /*
  * With next to no digest pages are told apart by their bytes, in a tree, as in
  * a KSM that orders all by their bytes: N pages cost N log N comparisons.  Four
  * times as many are to cost 5 times as much, 4 * 11 / 9; sixteen times, if each
  * is compared with each.  The limit is half-way on a log scale.  It is the same
  * for the passes that follow, which may cost nothing at all; to what is next to
- * nothing two milliseconds are added, for they may be noise.
+ * nothing two milliseconds are added, for they may be noise.  The time that an
+ * emulated processor waits for a real one counts as spent; so the least of some
+ * tries is what it costs.
  *
  * On a kernel without digest_bits this shows the cost to compare with.
  */
 static void check_cost(struct __test_metadata *_metadata, struct ksm_puppet *p,
 		       int smart)
 {
-	double first[2], rest[2], plain[2];
+	double first[2] = { 1e9, 1e9 }, rest[2] = { 1e9, 1e9 }, plain[2];
 	bool weak = !no_digest_bits();
-	int i;
+	int i, tries = 0;
 
 	ASSERT_EQ(0, ksm_set("smart_scan", smart));
 	ASSERT_EQ(0, cost_of(p, FEW_PAGES * GROWTH, &plain[0], &plain[1]));
 	if (weak)
 		ASSERT_EQ(0, ksm_put_num(DIGEST_BITS, 1));
-	ASSERT_EQ(0, cost_of(p, FEW_PAGES, &first[0], &rest[0]));
-	ASSERT_EQ(0, cost_of(p, FEW_PAGES * GROWTH, &first[1], &rest[1]));
+	do {
+		ASSERT_EQ(0, least_cost_of(p, FEW_PAGES, &first[0], &rest[0]));
+		ASSERT_EQ(0, least_cost_of(p, FEW_PAGES * GROWTH, &first[1],
+					   &rest[1]));
+	} while (++tries < MAX_TRIES && (grows_too_fast(first[0], first[1]) ||
+					 grows_too_fast(rest[0], rest[1])));
 	for (i = 0; i < 2; i++)
 		TH_LOG("smart_scan %d, %s digests, %d pages: %d passes %.3f s, then one %.4f s",
 		       smart, weak ? "equal" : "its own",
@@ -605,8 +631,8 @@ static void check_cost(struct __test_metadata *_metadata, struct ksm_puppet *p,
 		       first[i], rest[i]);
 	TH_LOG("smart_scan %d, different digests: %.3f s, then %.4f s",
 	       smart, plain[0], plain[1]);
-	EXPECT_LT(first[1], MAX_GROWTH * (first[0] + .002));
-	EXPECT_LT(rest[1], MAX_GROWTH * (rest[0] + .002));
+	EXPECT_FALSE(grows_too_fast(first[0], first[1]));
+	EXPECT_FALSE(grows_too_fast(rest[0], rest[1]));
 	if (weak)
 		ASSERT_EQ(0, ksm_put_num(DIGEST_BITS, ALL_BITS));
 }
