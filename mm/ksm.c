@@ -66,11 +66,9 @@ static DEFINE_MUTEX(settings_mutex);
 
 static DECLARE_WAIT_QUEUE_HEAD(work_wait);	/* ksmd, with nothing to do */
 static DECLARE_WAIT_QUEUE_HEAD(rest_wait);	/* ksmd, between batches */
-
-/* run has become 1 since ksmd had the scan mutex; set under it, read without */
-static bool started;
 static DECLARE_WAIT_QUEUE_HEAD(pause_wait);	/* for hot-remove to end */
 static bool paused;				/* S; read without it */
+static bool started;	/* S; read without it: run became 1, no batch since */
 static u64 scan_since;			/* S: for ksm_held_end() */
 
 struct ksm_knobs ksm_knobs = {
