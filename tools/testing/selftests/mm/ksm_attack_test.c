@@ -39,6 +39,15 @@ static bool attack_in_full(void)
 	return text && !strcmp(text, "full");
 }
 
+/* A slow kernel, say one with KASAN, sees less of an attack, but not too little. */
+static long attack_size(long full, long few, long least)
+{
+	few /= ksm_slowness();
+	if (attack_in_full())
+		return full;
+	return few > least ? few : least;
+}
+
 /* CPU time of ksmd in seconds; 0 if it cannot be told. */
 static double ksmd_secs(void)
 {
@@ -1033,7 +1042,7 @@ TEST_F_TIMEOUT(ksm_attack, rewriter_in_step, 60)
 #define AREAS_FULL	(512L * NR_ALIVE)
 #define AREAS_FEW	(8L * NR_ALIVE)
 #define WAVES_FULL	32	/* ksmd sees all of every such wave */
-#define WAVES_FEW	4
+#define WAVES_FEW	2
 
 static int map_one(struct ksm_act *a, long i)
 {
@@ -1138,7 +1147,8 @@ TEST_F_TIMEOUT(ksm_attack, areas_of_one_page, 3600)
 	ASSERT_EQ(0, held_begin(self->dir));
 	start = ksm_now();
 	ASSERT_EQ(0, attack_begin(bad, act_areas,
-				  attack_in_full() ? AREAS_FULL : AREAS_FEW));
+				  attack_size(AREAS_FULL, AREAS_FEW,
+					      2 * NR_ALIVE)));
 	EXPECT_EQ(0, others_meanwhile(self->p, bad, &self->version, 0, &r));
 	EXPECT_EQ(0, held_end(self->dir, &h));
 	TH_LOG("%ld areas in %.1f s", act_get(bad->act, SO_FAR),
@@ -1239,7 +1249,8 @@ TEST_F_TIMEOUT(ksm_attack, forks, 3600)
 	ASSERT_EQ(0, held_begin(self->dir));
 	start = ksm_now();
 	ASSERT_EQ(0, attack_begin(bad, act_forks,
-				  attack_in_full() ? FORKS_FULL : FORKS_FEW));
+				  attack_size(FORKS_FULL, FORKS_FEW,
+					      2 * NR_CHILDREN)));
 	while (!attack_is_over(bad)) {
 		ASSERT_EQ(0, one_more_round(self->p, &self->version, &r));
 		walks += walk_all(bad, 8) > 0;
