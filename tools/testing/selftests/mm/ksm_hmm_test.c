@@ -101,10 +101,7 @@ TEST_F_TIMEOUT(ksm_hmm, zero_pages_go_to_the_device, 60)
 	EXPECT_EQ(0, ksm_zero_placed());
 }
 
-/*
- * Merged pages go to the device or stay, as others that map them allow; when
- * they are touched all bytes are there, and they merge again.
- */
+/* Merged pages stay: their frames are shared with whoever has the same. */
 TEST_F_TIMEOUT(ksm_hmm, merged_pages_and_the_device, 60)
 {
 	char *p = ksm_map_filled(2 * NR_PAGES, SEED, 0);
@@ -116,15 +113,75 @@ TEST_F_TIMEOUT(ksm_hmm, merged_pages_and_the_device, 60)
 	ASSERT_EQ(2 * NR_PAGES, (int)ksm_count_same(p, 2 * NR_PAGES));
 	ret = device_does(self->fd, HMM_DMIRROR_MIGRATE_TO_DEV, q, NR_PAGES,
 			  self->copy);
-	TH_LOG("the device says %d, %zu of %d pages are away", ret,
-	       count_away(p, 2 * NR_PAGES), 2 * NR_PAGES);
+	EXPECT_EQ(-ENOENT, ret);	/* it got none */
+	EXPECT_EQ(0UL, count_away(p, 2 * NR_PAGES));
 	EXPECT_EQ(0UL, ksm_count_bad(p, NR_PAGES, SEED, 0));
 	EXPECT_EQ(0UL, ksm_count_bad(q, NR_PAGES, SEED, 0));
 	ASSERT_EQ(0, ksm_scan_settle());
 	EXPECT_EQ(2 * NR_PAGES, (int)ksm_count_same(p, 2 * NR_PAGES));
 	EXPECT_EQ(1, ksm_get("pages_shared"));
 	EXPECT_EQ(2 * NR_PAGES - 1, ksm_get("pages_sharing"));
+	/* Written to, they are its own, and go. */
+	ksm_fill_range(q, NR_PAGES, SEED + 1, 0);
+	EXPECT_EQ(NR_PAGES, device_does(self->fd, HMM_DMIRROR_MIGRATE_TO_DEV, q,
+					NR_PAGES, self->copy));
+	EXPECT_EQ(NR_PAGES, count_away(q, NR_PAGES));
+	EXPECT_EQ(0UL, ksm_count_bad(q, NR_PAGES, SEED + 1, 0));
 	ksm_unmap(p, 2 * NR_PAGES);
+}
+
+/*
+ * The child of a process that merged two pages and exited: no item leads to the
+ * second one any more, which a device then takes out of its page table.
+ */
+static int orphan(char *q)
+{
+	char *copy = ksm_map(1);
+	int fd;
+
+	if (!copy || !ksm_wait_for(!ksm_get("pages_shared"), KSM_WAIT_SECS))
+		return 2;
+	fd = open(DEVICE, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return 3;
+	if (device_does(fd, HMM_DMIRROR_MIGRATE_TO_DEV, q, 1, copy) != -ENOENT)
+		return 4;
+	close(fd);
+	return ksm_count_bad(q, 1, SEED, 0) ? 5 : 0;
+}
+
+static void parent_of_orphan(atomic_int *result)
+{
+	char *p = ksm_map_filled(2, SEED, 0);
+	pid_t pid;
+
+	if (!p || ksm_scan_settle() || ksm_count_same(p, 2) != 2)
+		_exit(1);
+	pid = fork();
+	if (!pid) {
+		*result = orphan(p + ksm_psize());
+		_exit(0);
+	}
+	_exit(pid < 0);
+}
+
+TEST_F_TIMEOUT(ksm_hmm, page_of_a_parent_that_exited, 60)
+{
+	atomic_int *result = mmap(NULL, ksm_psize(), PROT_READ | PROT_WRITE,
+				  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int status;
+	pid_t pid;
+
+	ASSERT_NE(MAP_FAILED, (void *)result);
+	*result = -1;
+	pid = fork();
+	if (!pid)
+		parent_of_orphan(result);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	ASSERT_EQ(0, status);
+	EXPECT_TRUE(ksm_wait_for(*result >= 0, KSM_WAIT_SECS));
+	EXPECT_EQ(0, *result);
+	munmap(result, ksm_psize());
 }
 
 /*
