@@ -16,8 +16,13 @@
  * area that is mergeable is unshared before it is moved.)
  *
  * Looking up one offset, not all of the tree, is what keeps the anon_vma lock
- * short where thousands of areas share an anon_vma.  Two items may lead to the
- * same area: rmap_one() finds nothing to do there the second time.
+ * short where thousands of areas share an anon_vma.
+ *
+ * Two items may lead to the same area: that of a child, by its own item and by
+ * that of its parent.  folio_referenced_one() counts the mappings that it has
+ * seen, and ends the walk when it has seen as many as there are.  So each item
+ * leads to the areas of its own mm first; only those that no item knows are
+ * found after that, and only then are areas visited twice.
  */
 #include <linux/highmem.h>
 #include <linux/memcontrol.h>
@@ -43,9 +48,13 @@ static bool lock_anon_vma(struct anon_vma *anon_vma,
 	return true;
 }
 
-/* Visit the areas that an offset in an anon_vma leads to; false ends the walk */
+/*
+ * Visit the areas that an offset in an anon_vma leads to, those of @mm or those
+ * of all others; false ends the walk.
+ */
 static bool walk_offset(struct folio *folio, struct anon_vma *anon_vma,
-			pgoff_t pgoff, struct rmap_walk_control *rwc)
+			pgoff_t pgoff, const struct mm_struct *mm, bool own,
+			struct rmap_walk_control *rwc)
 {
 	struct anon_vma_chain *avc;
 	bool go_on = true;
@@ -57,9 +66,10 @@ static bool walk_offset(struct folio *folio, struct anon_vma *anon_vma,
 	anon_vma_interval_tree_foreach(avc, &anon_vma->rb_root, pgoff, pgoff) {
 		struct vm_area_struct *vma = avc->vma;
 		unsigned long addr = vma_address(vma, pgoff, 1);
+		bool is_own = vma->vm_mm == mm;
 
 		cond_resched();
-		if (addr == -EFAULT)
+		if (addr == -EFAULT || is_own != own)
 			continue;
 		if (rwc->invalid_vma && rwc->invalid_vma(vma, rwc->arg))
 			continue;
@@ -80,6 +90,13 @@ static bool is_origin(const struct ksm_stable_node *node,
 	return item->anon_vma == node->anon_vma && item->pgoff == node->pgoff;
 }
 
+static bool walk_item(struct folio *folio, const struct ksm_rmap_item *item,
+		      bool own, struct rmap_walk_control *rwc)
+{
+	return walk_offset(folio, item->anon_vma, item->pgoff,
+			   item->owner->slot.mm, own, rwc);
+}
+
 /**
  * rmap_walk_ksm - visit all mappings of a merged page
  * @folio: the page
@@ -93,6 +110,7 @@ void rmap_walk_ksm(struct folio *folio, struct rmap_walk_control *rwc)
 {
 	struct ksm_stable_node *node;
 	struct ksm_rmap_item *item;
+	bool origin_is_listed = false;
 
 	/*
 	 * Whoever saw no need to lock the page, as it was an ordinary one then,
@@ -101,13 +119,18 @@ void rmap_walk_ksm(struct folio *folio, struct rmap_walk_control *rwc)
 	node = ksm_folio_node(folio);
 	if (!node || WARN_ON_ONCE(!folio_test_locked(folio)))
 		return;
-	if (!walk_offset(folio, node->anon_vma, node->pgoff, rwc))
+	hlist_for_each_entry(item, &node->items, link) {
+		cond_resched();
+		if (!walk_item(folio, item, true, rwc))
+			return;
+		origin_is_listed |= is_origin(node, item);
+	}
+	if (!origin_is_listed &&
+	    !walk_offset(folio, node->anon_vma, node->pgoff, NULL, false, rwc))
 		return;
 	hlist_for_each_entry(item, &node->items, link) {
 		cond_resched();
-		if (is_origin(node, item))
-			continue;
-		if (!walk_offset(folio, item->anon_vma, item->pgoff, rwc))
+		if (!walk_item(folio, item, false, rwc))
 			return;
 	}
 }

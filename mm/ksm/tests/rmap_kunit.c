@@ -126,6 +126,46 @@ static void walk_visits_each_mapping(struct kunit *test)
 	sharers_end(sharers);
 }
 
+/*
+ * folio_referenced() ends a walk when it has been at as many PTEs as there are
+ * mappings: no area may be visited twice before each was visited once.  Here
+ * what leads to the second mm's pages leads to the third one's as well, as with
+ * a child's.
+ */
+static void walk_visits_all_before_one_twice(struct kunit *test)
+{
+	struct sharers *sharers = sharers_begin(test);
+	struct visits visits = { .stop_after = MMS * PAGES };
+	struct vm_area_struct *parent, *child;
+	struct anon_vma_chain avc = {};
+
+	mmap_read_lock(sharers->mm[1]);
+	parent = vma_lookup(sharers->mm[1], sharers->addr[1]);
+	mmap_read_unlock(sharers->mm[1]);
+	mmap_read_lock(sharers->mm[2]);
+	child = vma_lookup(sharers->mm[2], sharers->addr[2]);
+	mmap_read_unlock(sharers->mm[2]);
+	KUNIT_EXPECT_EQ(test, parent->vm_pgoff, child->vm_pgoff);
+	avc.vma = child;
+	avc.anon_vma = parent->anon_vma;
+	anon_vma_lock_write(parent->anon_vma);
+	anon_vma_interval_tree_insert(&avc, &parent->anon_vma->rb_root);
+	anon_vma_unlock_write(parent->anon_vma);
+
+	walk(sharers, &visits);
+	KUNIT_EXPECT_EQ(test, visits.count, MMS * PAGES);
+	KUNIT_EXPECT_EQ(test, visits.stray, 0);
+	/* But they are, and that is how one without an item is found */
+	memset(&visits, 0, sizeof(visits));
+	walk(sharers, &visits);
+	KUNIT_EXPECT_EQ(test, visits.stray, PAGES);
+
+	anon_vma_lock_write(parent->anon_vma);
+	anon_vma_interval_tree_remove(&avc, &parent->anon_vma->rb_root);
+	anon_vma_unlock_write(parent->anon_vma);
+	sharers_end(sharers);
+}
+
 /* Areas change after the merge: cut in two, shortened, unmapped (B127) */
 static void walk_keeps_to_the_areas(struct kunit *test)
 {
@@ -372,6 +412,7 @@ static void swapin_of_new_page(struct kunit *test)
 
 static struct kunit_case rmap_cases[] = {
 	KUNIT_CASE(walk_visits_each_mapping),
+	KUNIT_CASE(walk_visits_all_before_one_twice),
 	KUNIT_CASE(walk_keeps_to_the_areas),
 	KUNIT_CASE(walk_stops_when_told),
 	KUNIT_CASE(walk_leaves_out_areas),
