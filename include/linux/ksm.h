@@ -24,6 +24,7 @@ int ksm_disable_merge_any(struct mm_struct *mm);
 int ksm_disable(struct mm_struct *mm);
 
 int __ksm_enter(struct mm_struct *mm);
+void __ksm_fork(struct mm_struct *mm, struct mm_struct *oldmm);
 void __ksm_exit(struct mm_struct *mm);
 
 struct folio *ksm_might_need_to_copy(struct folio *folio,
@@ -87,11 +88,10 @@ static inline void ksm_mm_init(struct mm_struct *mm)
 	atomic_long_set(&mm->ksm_zero_pages, 0);
 }
 
-/* Tried but once: without memory for it, the child is just not merged. */
 static inline void ksm_fork(struct mm_struct *mm, struct mm_struct *oldmm)
 {
 	if (test_bit(MMF_VM_MERGEABLE, &oldmm->flags))
-		__ksm_enter(mm);
+		__ksm_fork(mm, oldmm);
 }
 
 /* A new image inherits PR_SET_MEMORY_MERGE, but no registration. */

@@ -15,6 +15,7 @@
 #include <linux/export.h>
 #include <linux/mman.h>
 #include <linux/sched/coredump.h>
+#include <asm/tlbflush.h>
 #include "internal.h"
 
 static bool is_registered(struct mm_struct *mm)
@@ -211,6 +212,26 @@ int ksm_disable(struct mm_struct *mm)
 int __ksm_enter(struct mm_struct *mm)
 {
 	return ksm_registry_add(mm);
+}
+
+/**
+ * __ksm_fork - register the child of a registered mm
+ * @mm: the child's
+ * @oldmm: the parent's
+ *
+ * Tried but once: without memory for it, the child is just not merged.
+ *
+ * fork() lets go of the child's mmap_lock before it flushes the parent's TLB.
+ * In between, threads of the parent may still write to pages that the child
+ * has inherited, and that would show to whomever these were merged with.  So it
+ * is flushed before ksmd can find the child.
+ *
+ * Context: both mmap_locks for write, all PTEs copied; may sleep.
+ */
+void __ksm_fork(struct mm_struct *mm, struct mm_struct *oldmm)
+{
+	flush_tlb_mm(oldmm);
+	ksm_registry_add(mm);
 }
 
 /**
