@@ -84,7 +84,8 @@ int ksm_madvise(struct vm_area_struct *vma, unsigned long start,
 	bool marked = *vm_flags & VM_MERGEABLE;
 	int err = 0;
 
-	if (advice == MADV_MERGEABLE && !marked && ksm_vma_suits(vma)) {
+	if (advice == MADV_MERGEABLE && (marked || ksm_vma_suits(vma))) {
+		/* Marked, but not registered: a fork found no memory for that */
 		if (!is_registered(vma->vm_mm))
 			err = ksm_registry_add(vma->vm_mm);
 		if (!err)
@@ -148,13 +149,13 @@ int ksm_enable_merge_any(struct mm_struct *mm)
 {
 	int err;
 
-	if (test_bit(MMF_VM_MERGE_ANY, &mm->flags))
-		return 0;
 	if (!is_registered(mm)) {
 		err = ksm_registry_add(mm);
 		if (err)
 			return err;
 	}
+	if (test_bit(MMF_VM_MERGE_ANY, &mm->flags))
+		return 0;
 	set_bit(MMF_VM_MERGE_ANY, &mm->flags);
 	mark_all(mm);
 	return 0;

@@ -323,6 +323,25 @@ static void new_area_joins_its_neighbour(struct kunit *test)
 	KUNIT_EXPECT_TRUE(test, marked(mm, addr + 10 * PAGE_SIZE));
 }
 
+/* A child whose registration found no memory has marked areas: it asks again */
+static void marked_areas_are_registered(struct kunit *test)
+{
+	struct mm_struct *mm = ksm_kunit_mm(test);
+	unsigned long addr = map_filled(test, mm);
+
+	mmap_write_lock(mm);
+	vm_flags_set(vma_lookup(mm, addr), VM_MERGEABLE);
+	mmap_write_unlock(mm);
+	KUNIT_EXPECT_FALSE(test, registered(mm));
+	ksm_kunit_advise(test, mm, addr, PAGES, MADV_MERGEABLE);
+	KUNIT_EXPECT_TRUE(test, registered(mm));
+
+	mm = ksm_kunit_mm(test);
+	set_bit(MMF_VM_MERGE_ANY, &mm->flags);
+	KUNIT_EXPECT_EQ(test, locked(mm, ksm_enable_merge_any), 0);
+	KUNIT_EXPECT_TRUE(test, registered(mm));
+}
+
 static struct kunit_case advice_cases[] = {
 	KUNIT_CASE(madvise_marks_and_registers),
 	KUNIT_CASE(madvise_keeps_other_flags),
@@ -334,6 +353,7 @@ static struct kunit_case advice_cases[] = {
 	KUNIT_CASE(disable_merge_any),
 	KUNIT_CASE(retired_merge_any_comes_back),
 	KUNIT_CASE(new_area_joins_its_neighbour),
+	KUNIT_CASE(marked_areas_are_registered),
 	{}
 };
 
