@@ -287,6 +287,8 @@ struct ksm_rmap_item *ksm_item_alloc(struct ksm_mm *owner, unsigned long addr,
 {
 	struct ksm_rmap_item *item = kmem_cache_zalloc(item_cache, gfp);
 
+	/* Records keep no tag: all pointers to it are to be the same */
+	item = kasan_reset_tag(item);
 	if (item && (u64)virt_to_phys(item) >> (KSM_REC_ITEM_BITS +
 						KSM_ITEM_SHIFT)) {
 		/* No machine has that much; if one has, it uses less of it */

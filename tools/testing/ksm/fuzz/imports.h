@@ -117,6 +117,7 @@ void kmem_cache_destroy(struct kmem_cache *cache);
 			  __alignof__(struct type), flags, NULL)
 #define kmem_cache_zalloc(cache, gfp)	kmem_cache_alloc(cache, (gfp) | __GFP_ZERO)
 #define kcalloc(n, size, gfp)		kzalloc(array_size(n, size), gfp)
+#define kasan_reset_tag(p)		(p)
 #define prefetch(p)			((void)(p))
 
 /* Memory management */
