@@ -203,6 +203,12 @@ struct ksm_block {
 	u64		rec[];
 };
 
+/* Where a block or a range ends; the range may end with the last block of all */
+static inline unsigned long ksm_block_end(unsigned long addr, unsigned long end)
+{
+	return min(addr | (KSM_BLOCK_SIZE - 1), end - 1) + 1;
+}
+
 /* Where the record of a page is, or would be */
 static inline unsigned int ksm_block_rank(const struct ksm_block *block,
 					  unsigned int index)

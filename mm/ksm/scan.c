@@ -535,7 +535,7 @@ static void look_at_block(struct scan_walk *walk, struct vm_area_struct *vma,
 	while (addr < end) {
 		pte_t cur = ptep_get(pte);
 
-		if (!known && addr + STRIDE * PAGE_SIZE <= end &&
+		if (!known && end - addr >= STRIDE * PAGE_SIZE &&
 		    all_none(pte)) {
 			pte += STRIDE;
 			addr += STRIDE * PAGE_SIZE;
@@ -558,8 +558,7 @@ static bool look_at_table(struct scan_walk *walk, struct vm_area_struct *vma,
 	bool stop = false;
 
 	while (addr < end && !stop) {
-		unsigned long next = min((addr & KSM_BLOCK_MASK) +
-					 KSM_BLOCK_SIZE, end);
+		unsigned long next = ksm_block_end(addr, end);
 		unsigned int nr = (next - addr) / PAGE_SIZE;
 
 		enter_block(walk, addr);
@@ -660,8 +659,7 @@ static bool look_at_huge(struct scan_walk *walk, struct vm_area_struct *vma,
 		whole = look_at_whole(walk, vma, pmdp, addr, page);
 	}
 	while (addr < end && !stop) {
-		unsigned long next = min((addr & KSM_BLOCK_MASK) +
-					 KSM_BLOCK_SIZE, end);
+		unsigned long next = ksm_block_end(addr, end);
 
 		enter_block(walk, addr);
 		walk->batch->passed += (next - addr) / PAGE_SIZE;

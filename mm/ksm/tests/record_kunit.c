@@ -477,7 +477,20 @@ static void items_are_counted(struct kunit *test)
 	ksm_scan_unlock();
 }
 
+/* s390 maps the last block of all, but for its last page */
+static void last_block_has_an_end(struct kunit *test)
+{
+	const unsigned long top = -PAGE_SIZE, last = -KSM_BLOCK_SIZE;
+
+	KUNIT_EXPECT_EQ(test, ksm_block_end(last, top), top);
+	KUNIT_EXPECT_EQ(test, ksm_block_end(last - PAGE_SIZE, top), last);
+	KUNIT_EXPECT_EQ(test, ksm_block_end(top - PAGE_SIZE, top), top);
+	KUNIT_EXPECT_EQ(test, ksm_block_end(0, PAGE_SIZE), PAGE_SIZE);
+	KUNIT_EXPECT_EQ(test, ksm_block_end(PAGE_SIZE, top), KSM_BLOCK_SIZE);
+}
+
 static struct kunit_case record_cases[] = {
+	KUNIT_CASE(last_block_has_an_end),
 	KUNIT_CASE(word_round_trip),
 	KUNIT_CASE(word_age_saturates),
 	KUNIT_CASE(word_leads_to_item),
