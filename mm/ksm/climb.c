@@ -913,8 +913,11 @@ static enum pairing convert(struct vm_area_struct *vma,
 	u64 digest = b->digest;
 	int err;
 
-	if (ksm_page_split(page_b))
-		return PAIR_NOT_NOW;
+	/* Who holds a part of a huge page may do so for ever: others go on */
+	if (ksm_page_split(page_b)) {
+		may_want_drain = true;
+		return PAIR_GONE;
+	}
 	node = new_node(page_b, digest);
 	if (!node)
 		return PAIR_NOT_NOW;

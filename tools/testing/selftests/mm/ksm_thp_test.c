@@ -121,6 +121,39 @@ static void unpin(int *pipefd)
 }
 
 /*
+ * A huge page that cannot be split, as a pipe holds a part of it, does not keep
+ * others apart that have the contents of its parts.
+ */
+TEST_F_TIMEOUT(ksm_thp, one_held_part_holds_up_nobody, 60)
+{
+	const long pinned = 137, nr = 64;
+	char *p = self->p, *q, *r;
+	int fd[2];
+
+	ASSERT_TRUE(fill_huge(p, SEED, 1));
+	ASSERT_EQ(0, pin(sub(p, pinned), 1, fd));
+	ASSERT_EQ(0, ksm_mergeable(p, NR_SUB));
+	ASSERT_EQ(0, ksm_scan(4));
+	q = ksm_map_filled(nr, SEED, 1);
+	r = ksm_map_filled(nr, SEED, 1);
+	ASSERT_NE(NULL, q);
+	ASSERT_NE(NULL, r);
+	ASSERT_EQ(0, ksm_scan(6));
+	EXPECT_EQ(nr, ksm_get("pages_shared"));
+	EXPECT_EQ(nr, ksm_get("pages_sharing"));
+	EXPECT_TRUE(ksm_same_frame(q, r));
+	EXPECT_TRUE(ksm_same_frame(sub(q, nr - 1), sub(r, nr - 1)));
+	unpin(fd);
+	/* When nobody holds it any more it joins them. */
+	ASSERT_EQ(0, ksm_scan(40));
+	EXPECT_EQ(2 * nr, ksm_get("pages_sharing"));
+	EXPECT_EQ(0UL, ksm_count_bad(p, NR_SUB, SEED, 1));
+	EXPECT_EQ(0UL, ksm_count_bad(q, nr, SEED, 1));
+	ksm_unmap(q, nr);
+	ksm_unmap(r, nr);
+}
+
+/*
  * B37, B71: one part pinned: whatever ksmd does about that, the pinned page
  * stays in its frame, and merges with the others once it is free.
  */
