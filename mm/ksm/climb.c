@@ -81,7 +81,8 @@ static unsigned long last_drain;	/* in jiffies */
 bool ksm_climb_wants_drain(void)
 {
 	bool wants = wants_drain ||
-		     (may_want_drain && time_after(jiffies, last_drain + HZ));
+		     (may_want_drain && !time_in_range(jiffies, last_drain,
+						      last_drain + HZ));
 
 	if (wants) {
 		wants_drain = false;

@@ -120,7 +120,8 @@ static bool all_are_due(void)
 	static unsigned long last;	/* S: in jiffies */
 	unsigned int wait = READ_ONCE(ksm_knobs.prune_millisecs);
 	bool chains_are_due = ksm_stats.chains &&
-			time_after_eq(jiffies, last + msecs_to_jiffies(wait));
+			!time_in_range_open(jiffies, last,
+					    last + msecs_to_jiffies(wait));
 
 	/* The filter asks but once */
 	if (!ksm_filter_renewed() && !chains_are_due &&
