@@ -324,6 +324,7 @@ out_folio:
 	folio_put(op.kfolio);
 out_page:
 	put_page(page);
+	unsettle(owner, addr);
 }
 
 /* Look for a page's contents in the stable tree, dropping what is stale */
@@ -581,6 +582,7 @@ static void climb_unchanged(struct ksm_batch *batch, struct ksm_block *block,
 		seek_twin(batch, block, index, digest);
 		return;
 	default:
+		unsettle(batch->owner, addr);
 		break;
 	}
 	release(batch, index);
