@@ -30,6 +30,12 @@
 #include <linux/swap.h>
 #include "internal.h"
 
+/*
+ * Of a stale node that is in the way, so many items go at a time: there may be
+ * a mmap_lock to be let go of.
+ */
+#define STALE_ITEMS	512
+
 #define GFP_UNLOCKED	(GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN)
 #define GFP_LOCKED	(GFP_NOWAIT | __GFP_NOWARN)
 
@@ -337,7 +343,8 @@ static enum ksm_found find_stable(struct page *page, u64 digest,
 
 	while ((found = ksm_stable_find(nid, digest, compare, page, node)) ==
 	       KSM_STALE)
-		ksm_node_drop(*node);
+		if (!ksm_node_drop(*node, STALE_ITEMS))
+			return KSM_RETRY;
 	/* A page that has just migrated waits for the sweep to place it */
 	if (found == KSM_FOUND && ksm_tree_nid(READ_ONCE((*node)->pfn)) != nid)
 		return KSM_RETRY;
@@ -896,8 +903,10 @@ static struct ksm_stable_node *new_node(struct page *page, u64 digest)
 						  ksm_tree_nid(node->pfn),
 						  ksm_node_compare, page,
 						  &spare, &obstacle)) ==
-		       KSM_STALE)
-			ksm_node_drop(obstacle);
+		       KSM_STALE) {
+			if (!ksm_node_drop(obstacle, STALE_ITEMS))
+				break;
+		}
 	}
 	ksm_chain_free(spare);
 	if (found == KSM_FOUND)

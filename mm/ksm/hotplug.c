@@ -32,7 +32,7 @@ static void drop_from_chain(struct ksm_chain *chain,
 
 	list_for_each_entry_safe(node, next, &chain->dups, entry.dup) {
 		if (is_leaving(node, range))
-			ksm_node_drop(node);
+			ksm_node_drop(node, UINT_MAX);
 		if (--left == 0)	/* the chain may be gone */
 			break;
 	}
@@ -51,7 +51,7 @@ static void drop_range(const struct memory_notify *range)
 			if (entry->kind == KSM_CHAIN)
 				drop_from_chain(ksm_entry_chain(entry), range);
 			else if (is_leaving(ksm_entry_node(entry), range))
-				ksm_node_drop(ksm_entry_node(entry));
+				ksm_node_drop(ksm_entry_node(entry), UINT_MAX);
 			cond_resched();
 			entry = next;
 		}

@@ -868,7 +868,7 @@ bool ksm_records_in(struct ksm_mm *owner, unsigned long from,
 bool ksm_records_drop(struct ksm_mm *owner, unsigned long *from,
 		      unsigned long to, unsigned int most,
 		      enum ksm_lock_mode mode);
-void ksm_node_drop(struct ksm_stable_node *node);
+bool ksm_node_drop(struct ksm_stable_node *node, unsigned int most);
 void ksm_candidates_drop(void);
 
 /* ------------------------------------------------------------------ */

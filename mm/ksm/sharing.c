@@ -227,10 +227,12 @@ bool ksm_records_drop(struct ksm_mm *owner, unsigned long *from,
 /**
  * ksm_node_drop - drop a stale node with all its items
  * @node: the node, whose page has gone
+ * @most: but not more items than that
  *
  * Context: scan mutex.
+ * Return: true if the node has gone; false if it has items left.
  */
-void ksm_node_drop(struct ksm_stable_node *node)
+bool ksm_node_drop(struct ksm_stable_node *node, unsigned int most)
 {
 	struct ksm_rmap_item *item;
 	struct hlist_node *next;
@@ -239,6 +241,8 @@ void ksm_node_drop(struct ksm_stable_node *node)
 	hlist_for_each_entry_safe(item, next, &node->items, link) {
 		struct ksm_block *block;
 
+		if (!most--)
+			return false;
 		block = ksm_block_find(item->owner, item->address);
 		unlist(item);
 		ksm_record_clear(block, ksm_block_index(item->address));
@@ -246,6 +250,7 @@ void ksm_node_drop(struct ksm_stable_node *node)
 		cond_resched();
 	}
 	discard(node);
+	return true;
 }
 
 /**

@@ -41,7 +41,7 @@ static void relocate(struct ksm_stable_node *node, int nid)
 					  folio_page(folio, 0), &spare,
 					  &obstacle);
 		if (found == KSM_STALE)
-			ksm_node_drop(obstacle);
+			ksm_node_drop(obstacle, UINT_MAX);
 	} while (found == KSM_STALE);
 	folio_put(folio);
 	ksm_chain_free(spare);
@@ -54,7 +54,7 @@ static void sweep_node(struct ksm_stable_node *node)
 	if (!ksm_node_alive(node) ||
 	    (PageHWPoison(pfn_to_page(READ_ONCE(node->pfn))) &&
 	     ksm_node_part_poisoned(node))) {
-		ksm_node_drop(node);
+		ksm_node_drop(node, UINT_MAX);
 		return;
 	}
 	nid = ksm_tree_nid(READ_ONCE(node->pfn));

@@ -204,7 +204,7 @@ static int drop_node(struct ksm_stable_node *node)
 	if (err > 0)
 		err = -EINTR;
 	if (!err)
-		ksm_node_drop(node);
+		ksm_node_drop(node, UINT_MAX);
 	return err;
 }
 

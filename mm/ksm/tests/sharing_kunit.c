@@ -298,7 +298,7 @@ static void list_and_unlist(struct kunit *test)
 	/* The page is there still, and so is its node; now the page goes */
 	KUNIT_EXPECT_TRUE(test, ksm_node_alive(merged.node));
 	ksm_folio_detach(page_folio(merged.page));
-	ksm_node_drop(merged.node);
+	ksm_node_drop(merged.node, UINT_MAX);
 	merged_end(test, &merged);
 }
 
@@ -330,7 +330,7 @@ static void locked_page_keeps_items(struct kunit *test)
 	drop_range(merged.owner, 0, ULONG_MAX, UINT_MAX);
 	KUNIT_EXPECT_NULL(test, ksm_block_from(merged.owner, 0));
 	ksm_folio_detach(folio);
-	ksm_node_drop(merged.node);
+	ksm_node_drop(merged.node, UINT_MAX);
 	merged_end(test, &merged);
 }
 
@@ -355,7 +355,10 @@ static void stale_node_frees_items(struct kunit *test)
 
 	KUNIT_EXPECT_TRUE(test, merged_begin(test, &merged));
 	page_folio(merged.page)->mapping = NULL;
-	ksm_node_drop(merged.node);
+	/* In two steps, as where a mmap_lock is held */
+	KUNIT_EXPECT_FALSE(test, ksm_node_drop(merged.node, ITEMS - 1));
+	KUNIT_EXPECT_EQ(test, merged.node->entry.count, 1);
+	KUNIT_EXPECT_TRUE(test, ksm_node_drop(merged.node, 1));
 	for (i = 0; i < ITEMS; i++)
 		KUNIT_EXPECT_EQ(test, record_at(merged.owner, i * PAGE_SIZE),
 				KSM_NEW);

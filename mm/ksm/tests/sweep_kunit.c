@@ -171,7 +171,7 @@ static void tidy_among_equal_digests(struct kunit *test)
 	/* What is left of each is found before the sweep comes by */
 	for (i = 0; i < 8; i += 2) {
 		lose_page(field, i);
-		ksm_node_drop(field->node[i]);
+		ksm_node_drop(field->node[i], UINT_MAX);
 	}
 	sweep_all(UINT_MAX);
 	KUNIT_EXPECT_EQ(test, ksm_stats.chains, field->before.chains);
