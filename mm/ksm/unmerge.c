@@ -185,7 +185,7 @@ static int part_from_page(struct ksm_stable_node *node, struct mapper *last)
 	if (err <= 0)
 		return err;
 	err = unshare_mapper(&mapper) ?: 1;
-	/* It would not be unshared, say since it went to a device */
+	/* It would not be unshared: there is no use in trying for ever */
 	if (mapper.mm == last->mm && mapper.addr == last->addr)
 		return err > 0 ? -EBUSY : err;
 	*last = mapper;
@@ -360,6 +360,12 @@ int ksm_unmerge_all(void)
 		err = reap_all();
 	if (!err)
 		err = drop_all_nodes();
+	/*
+	 * A fault that looked at run before it was 2 may have mapped a merged
+	 * page behind us.  All their page locks were waited for by now.
+	 */
+	if (err == -EBUSY)
+		err = visit_mms(unshare_mm) ?: drop_all_nodes();
 	/* What is left is mapped by a process that exits: it goes with it */
 	return err == -EBUSY ? 0 : err;
 }
