@@ -550,7 +550,7 @@ int ksm_set_merge_across_nodes(bool across)
 		if (!err) {
 			ksm_candidates_drop();
 			ksm_filter_renew();
-			ksm_knobs.merge_across_nodes = across;
+			WRITE_ONCE(ksm_knobs.merge_across_nodes, across);
 		}
 	}
 	ksm_scan_unlock();
@@ -572,7 +572,7 @@ int ksm_set_max_page_sharing(unsigned int most)
 	if (most != ksm_knobs.max_page_sharing) {
 		err = ksm_forget_nodes();
 		if (!err)
-			ksm_knobs.max_page_sharing = most;
+			WRITE_ONCE(ksm_knobs.max_page_sharing, most);
 	}
 	ksm_scan_unlock();
 	return err;

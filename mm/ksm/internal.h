@@ -367,9 +367,9 @@ enum ksm_run {
  * @run: S, K: see enum ksm_run
  * @pages_to_scan: K: work of one batch, set by the admin or by the advisor
  * @sleep_millisecs: K: rest between two batches
- * @max_page_sharing: S: items a stable node may list
+ * @max_page_sharing: S, K: items a stable node may list
  * @prune_millisecs: K: how often a chain is tidied
- * @merge_across_nodes: S: one stable and unstable tree for all nodes?
+ * @merge_across_nodes: S, K: one stable and unstable tree for all nodes?
  * @use_zero_pages: K: merge zero-filled pages with the zero page?
  * @smart_scan: K: pass over pages that cannot have changed?
  */
