@@ -10,9 +10,9 @@
  *
  * What makes it safe to look: a page frame always has a struct page (hotplug.c
  * sees to that; merged pages never go to the memory of a device, whose frames
- * may lose theirs unheard), and folio->mapping of an anonymous page is cleared only when
- * it is freed (mm/page_alloc.c:free_pages_prepare()).  No other owner of a
- * page ever stores the address of a live stable node there.  Hence, if
+ * may lose theirs unheard), and folio->mapping of an anonymous page is cleared
+ * only when it is freed (mm/page_alloc.c:free_pages_prepare()).  No other owner
+ * of a page ever stores the address of a live stable node there.  Hence, if
  * mapping holds this node while we hold a reference, it is our page, and its
  * contents are those it was merged with.
  *
