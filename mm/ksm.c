@@ -177,7 +177,7 @@ static void begin_pass(void)
 	 * Pages that wait in a CPU's LRU batch cannot be merged.  Only new
 	 * pages wait there, so when all is settled no CPU is disturbed.
 	 */
-	if (ksm_climb_wants_drain())
+	if (ksm_drain_due())
 		lru_add_drain_all();
 	ksm_sweep_begin(&sweep);
 	phase = PASS_SWEEP;
@@ -262,7 +262,7 @@ static unsigned int scan_mm(struct ksm_mm *owner, unsigned int budget)
 		ksm_count_work(hweight64(batch.read), batch.skipped);
 		work += batch_work();
 	} while (step == KSM_STEP_BATCH && work < budget &&
-		 !ksm_climb_pending() && !ksm_mm_should_end(owner));
+		 !ksm_pair_pending() && !ksm_mm_should_end(owner));
 
 	/* To ask all areas takes long, and one may have come behind our back */
 	if (step == KSM_STEP_END && !place.mergeable &&
@@ -270,8 +270,8 @@ static unsigned int scan_mm(struct ksm_mm *owner, unsigned int budget)
 		ksm_registry_retire(owner);
 	ksm_mm_end(owner);
 
-	if (ksm_climb_pending())
-		ksm_climb_finish(owner);
+	if (ksm_pair_pending())
+		ksm_pair_all(owner);
 	ksm_cost_report(owner->slot.mm);
 	if (step == KSM_STEP_HOLE)
 		enter_hole(batch.hole, /* last = */ false);

@@ -6,8 +6,8 @@
  * Files are layered; calls go downwards only:
  *
  *   edge    ksm.c advice.c rmap.c hotplug.c sysfs.c
- *   walk    unmerge.c climb.c scan.c registry.c
- *   page    sweep.c sharing.c merge.c unshare.c identity.c
+ *   walk    unmerge.c climb.c pair.c hit.c scan.c registry.c
+ *   page    sweep.c twin.c sharing.c merge.c unshare.c identity.c
  *   index   record.c filter.c stable_tree.c unstable_tree.c
  *   sums    digest.c pace.c stats.c cost.c
  *
@@ -139,6 +139,12 @@ static inline u32 ksm_rec_mapping(u64 rec)
 static inline unsigned int ksm_rec_age(u64 rec)
 {
 	return (rec >> KSM_REC_STATE_BITS) & KSM_REC_AGE_MAX;
+}
+
+/* The age of a page that is found settled, once more or for the first time */
+static inline unsigned int ksm_rec_settled_age(u64 rec)
+{
+	return ksm_rec_state(rec) == KSM_SETTLED ? ksm_rec_age(rec) + 1 : 0;
 }
 
 static inline bool ksm_rec_watched(u64 rec)
@@ -436,6 +442,14 @@ static inline u32 ksm_mapping_tag(unsigned long pfn, pgoff_t pgoff)
 		       KSM_REC_ITEM_POS - KSM_REC_STATE_BITS);
 }
 
+/* A record without an item, for a page */
+static inline u64 ksm_rec_page(enum ksm_state state, unsigned int age,
+			       bool watched, struct page *page, u64 digest)
+{
+	return ksm_rec_plain(state, age, watched,
+			     ksm_frame_tag(page_to_pfn(page)), digest);
+}
+
 /* ------------------------------------------------------------------ */
 /* pace.c                                                              */
 /* ------------------------------------------------------------------ */
@@ -622,6 +636,8 @@ struct ksm_block *ksm_block_reserve(struct ksm_mm *owner, unsigned long base,
 void ksm_block_free(struct ksm_mm *owner, struct ksm_block *block);
 void ksm_record_set(struct ksm_block *block, unsigned int index, u64 rec);
 void ksm_record_clear(struct ksm_block *block, unsigned int index);
+u64 ksm_record_at(struct ksm_mm *owner, unsigned long addr);
+void ksm_record_set_at(struct ksm_mm *owner, unsigned long addr, u64 rec);
 struct ksm_rmap_item *ksm_item_alloc(struct ksm_mm *owner, unsigned long addr,
 				     gfp_t gfp);
 void ksm_item_free(struct ksm_rmap_item *item);
@@ -800,6 +816,9 @@ enum ksm_order ksm_node_guess(struct ksm_stable_node *node, void *arg);
 /* merge.c                                                             */
 /* ------------------------------------------------------------------ */
 
+/* For whoever holds a mmap_lock: to reclaim memory now would make others wait */
+#define KSM_GFP_LOCKED	(GFP_NOWAIT | __GFP_NOWARN)
+
 #define KSM_RUN_OPS	16	/* PTEs changed in one hold of their lock */
 
 /**
@@ -857,6 +876,12 @@ int ksm_unshare_range(struct vm_area_struct *vma, unsigned long start,
 /* sharing.c                                                           */
 /* ------------------------------------------------------------------ */
 
+/*
+ * Of a stale node that is in the way, so many items go at a time: there may be
+ * a mmap_lock to be let go of.
+ */
+#define KSM_STALE_ITEMS	512
+
 void ksm_item_list(struct ksm_rmap_item *item, struct ksm_stable_node *node,
 		   struct anon_vma *anon_vma, pgoff_t pgoff);
 bool ksm_item_unlist(struct ksm_rmap_item *item, enum ksm_lock_mode mode);
@@ -869,7 +894,25 @@ bool ksm_records_drop(struct ksm_mm *owner, unsigned long *from,
 		      unsigned long to, unsigned int most,
 		      enum ksm_lock_mode mode);
 bool ksm_node_drop(struct ksm_stable_node *node, unsigned int most);
+void ksm_record_forget(struct ksm_mm *owner, unsigned long addr);
+void ksm_item_set_merged(struct ksm_rmap_item *item, unsigned long pfn);
 void ksm_candidates_drop(void);
+
+/* ------------------------------------------------------------------ */
+/* twin.c                                                              */
+/* ------------------------------------------------------------------ */
+
+void ksm_twin_list(struct ksm_rmap_item *item, struct ksm_unstable_pos *pos,
+		   int nid, unsigned long pfn, bool watched,
+		   unsigned int streak, u64 digest);
+struct ksm_rmap_item *ksm_twin_take(struct ksm_rmap_item *item,
+				    struct page *page, u64 digest);
+void ksm_twin_settle(struct ksm_block *block, unsigned int index,
+		     unsigned int age, bool watched, unsigned long pfn,
+		     u64 digest, struct ksm_unstable_pos *pos);
+bool ksm_twin_demote(struct ksm_rmap_item *item, unsigned long pfn);
+struct ksm_rmap_item *ksm_twin_find(struct ksm_unstable_pos *pos, int nid,
+				    u64 digest);
 
 /* ------------------------------------------------------------------ */
 /* sweep.c                                                             */
@@ -988,13 +1031,67 @@ struct page *ksm_scan_page(struct vm_area_struct *vma, unsigned long addr);
 bool ksm_scan_mergeable(struct mm_struct *mm);
 
 /* ------------------------------------------------------------------ */
-/* climb.c                                                             */
+/* hit.c                                                               */
 /* ------------------------------------------------------------------ */
 
+/**
+ * struct ksm_climber - a page that was set aside, all S
+ * @addr: where it is
+ * @digest: what it was found with
+ * @page: the page, with a reference; NULL if it is part of a huge page
+ * @hit: it is to become a stable hit; of @node, or the zero page if that is NULL
+ * @node: the node that has room for it
+ * @twin_owner: not NULL: the mm of the page that was made a shared one for it
+ * @twin_addr: and where that is
+ */
+struct ksm_climber {
+	unsigned long	addr;
+	u64		digest;
+	struct page	*page;
+	bool		hit;
+	struct ksm_stable_node *node;
+	struct ksm_mm	*twin_owner;
+	unsigned long	twin_addr;
+};
+
+/**
+ * struct ksm_aside - the pages that were set aside, all S
+ * @page: the pages, by rising address
+ * @nr: how many they are
+ * @closed: their turn has come: pages that fail now are not set aside again
+ */
+struct ksm_aside {
+	struct ksm_climber	page[KSM_BLOCK_PAGES];
+	unsigned int		nr;
+	bool			closed;
+};
+
+extern struct ksm_aside ksm_aside;
+
+void ksm_drain_wanted(bool sure);
+bool ksm_drain_due(void);
+bool ksm_wants_zero_page(struct ksm_mm *owner, u64 digest);
+bool ksm_becomes_zero_page(struct ksm_mm *owner, struct page *page, u64 digest);
+struct ksm_climber *ksm_aside_add(unsigned long addr, u64 digest);
+void ksm_hit_unsettle(struct ksm_mm *owner, unsigned long addr);
+void ksm_hit_push(struct ksm_mm *owner, struct vm_area_struct *vma,
+		  unsigned long addr, struct page *page, u64 digest,
+		  struct ksm_stable_node *node);
+void ksm_hit_flush(struct ksm_mm *owner, struct vm_area_struct *vma);
+enum ksm_found ksm_hit_find(struct page *page, u64 digest,
+			    ksm_compare_fn compare,
+			    struct ksm_stable_node **node);
+enum ksm_found ksm_hit_find_room(struct ksm_mm *owner,
+				 struct vm_area_struct *vma, struct page *page,
+				 u64 digest, struct ksm_stable_node **node);
+
+/* ------------------------------------------------------------------ */
+/* pair.c, climb.c                                                     */
+/* ------------------------------------------------------------------ */
+
+bool ksm_pair_pending(void);
+void ksm_pair_all(struct ksm_mm *owner);
 void ksm_climb_batch(struct ksm_batch *batch);
-bool ksm_climb_pending(void);
-void ksm_climb_finish(struct ksm_mm *owner);
-bool ksm_climb_wants_drain(void);
 
 /* ------------------------------------------------------------------ */
 /* unmerge.c, hotplug.c, sysfs.c, check.c                              */

@@ -274,6 +274,36 @@ void ksm_record_clear(struct ksm_block *block, unsigned int index)
 }
 
 /**
+ * ksm_record_at - read the record of an address
+ * @owner: the mm
+ * @addr: the address
+ *
+ * Context: scan mutex.
+ * Return: the record; one in state KSM_NEW if there is none.
+ */
+u64 ksm_record_at(struct ksm_mm *owner, unsigned long addr)
+{
+	return ksm_record_get(ksm_block_find(owner, addr),
+			      ksm_block_index(addr));
+}
+
+/**
+ * ksm_record_set_at - write the record of an address
+ * @owner: the mm
+ * @addr: the address, which has a record
+ * @rec: the record, as for ksm_record_set()
+ *
+ * Context: scan mutex.
+ */
+void ksm_record_set_at(struct ksm_mm *owner, unsigned long addr, u64 rec)
+{
+	struct ksm_block *block = ksm_block_find(owner, addr);
+
+	if (!WARN_ON_ONCE(!block))
+		ksm_record_set(block, ksm_block_index(addr), rec);
+}
+
+/**
  * ksm_item_alloc - allocate an rmap item, in neither tree yet
  * @owner: the mm
  * @addr: the address

@@ -43,6 +43,20 @@ void ksm_item_list(struct ksm_rmap_item *item, struct ksm_stable_node *node,
 	ksm_stable_room_changed(node);
 }
 
+/**
+ * ksm_item_set_merged - have a page's record lead to its listed item
+ * @item: the item
+ * @pfn: the merged page's frame
+ *
+ * Context: scan mutex; the page has a record.
+ */
+void ksm_item_set_merged(struct ksm_rmap_item *item, unsigned long pfn)
+{
+	ksm_record_set_at(item->owner, item->address,
+			  ksm_rec_listed(KSM_MERGED, item,
+					 ksm_mapping_tag(pfn, item->pgoff)));
+}
+
 /* The page is locked, or gone for good */
 static void unlist(struct ksm_rmap_item *item)
 {
@@ -144,6 +158,19 @@ bool ksm_record_drop(struct ksm_mm *owner, struct ksm_block *block,
 	}
 	ksm_record_clear(block, index);
 	return true;
+}
+
+/**
+ * ksm_record_forget - ksm_record_drop() by the address
+ * @owner: the mm
+ * @addr: the address
+ *
+ * Context: as ksm_item_unlist(), with KSM_LOCK_TRY.
+ */
+void ksm_record_forget(struct ksm_mm *owner, unsigned long addr)
+{
+	ksm_record_drop(owner, ksm_block_find(owner, addr),
+			ksm_block_index(addr), KSM_LOCK_TRY);
 }
 
 /* Which pages of a block lie in a range of addresses */

@@ -360,8 +360,8 @@ static unsigned int scan_owner(struct ksm_mm *owner)
 		if (step == KSM_STEP_BATCH)
 			ksm_climb_batch(&batch);
 		ksm_mm_end(owner);
-		if (ksm_climb_pending())
-			ksm_climb_finish(owner);
+		if (ksm_pair_pending())
+			ksm_pair_all(owner);
 		if (step == KSM_STEP_HOLE)
 			ksm_records_drop(owner, &batch.hole, addr, UINT_MAX,
 					 KSM_LOCK_TRY);
