@@ -1391,8 +1391,13 @@ static int act_holes(struct ksm_act *a)
 	return madvise(p, NR_TIB * TIB, MADV_MERGEABLE) ? -errno : 0;
 }
 
+static unsigned long tib_of_tables(void)
+{
+	return attack_size(NR_TIB, NR_TIB, 2);
+}
+
 /*
- * One more area with a page table for each GiB, which has nothing in it: it was
+ * One more area; much of it has a page table for each GiB with nothing in it,
  * left behind by the zero page, a huge one.  A page at the end is all there is.
  */
 static int act_empty_tables(struct ksm_act *a)
@@ -1406,7 +1411,7 @@ static int act_empty_tables(struct ksm_act *a)
 		return -ENOMEM;
 	if (madvise(p, NR_TIB * TIB, MADV_HUGEPAGE))
 		return -errno;
-	for (i = GIB / 2; i < NR_TIB * TIB; i += GIB) {
+	for (i = GIB / 2; i < tib_of_tables() * TIB; i += GIB) {
 		ksm_touch(p + i);
 		madvise(p + i, HUGE, MADV_DONTNEED);
 	}
@@ -1521,7 +1526,7 @@ TEST_F_TIMEOUT(ksm_attack, terabytes_of_empty_tables, 90)
 	ASSERT_EQ(0, ksm_do(bad, act_empty_tables));
 	tables = ksm_status_kb(bad->c.pid, "VmPTE") - tables;
 	TH_LOG("%lld KiB of tables in %.2f s", tables, ksm_now() - start);
-	if (tables < (long long)(NR_TIB * (TIB / GIB) * ksm_psize() / 1024) / 2)
+	if (tables < (long long)(tib_of_tables() * TIB / GIB * ksm_psize() / 1024) / 2)
 		SKIP(return, "no huge zero page: cannot make empty tables");
 	meet(_metadata, self, "empty tables");
 	EXPECT_EQ(NR_TIB / 2, holes_shared(bad));
