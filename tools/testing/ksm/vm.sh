@@ -14,8 +14,9 @@
 #   --swap MIB               size of the zram swap device (512); 0 for none
 #   --append "ARGS"          more for the kernel's command line
 #   --log FILE               keep the kernel's log there
-#   --races FILE             of data races (KCSAN), only those matter that name a
-#                            function which is listed there
+#   --races FILE             of data races (KCSAN), only those matter in which a
+#                            function that is listed there has the access that
+#                            is not marked
 #
 # The command's output is this script's output and its exit status is this
 # script's, unless the kernel did worse: 124 when the time ran out, 125 when the
@@ -120,20 +121,46 @@ boot() {
 # Lines that mean that the kernel, or the machine it emulates, found a fault
 faults() {
 	grep -aE 'WARNING:|BUG:|BUG at|Oops|general protection|Kernel panic|locking correctness validator|suspected memory leak|suspicious RCU|circular locking|inconsistent lock|rcu.*(detected|self-detected) (expedited )?stall|blocked for more than|soft lockup|workqueue lockup|list_(add|del)[a-z_.]* corruption|[Cc]orrupted|KASAN|UBSAN|Bad page|Bad rss|unable to handle' \
-		"$kernel_log" | matter
+		"$kernel_log" | if [ -n "$races" ]; then grep -v 'BUG: KCSAN:'; else cat; fi
+	[ -z "$races" ] || our_races
 }
 
-matter() {
-	[ -n "$races" ] || exec cat
-	awk -v list="$races" 'BEGIN { while ((getline f <list) > 0) ours[f] }
-		!/BUG: KCSAN:/ { print; next }
-		{
+# Of the two accesses that race, one that is marked, atomic say, is as it should
+# be: it is the other's function that must be in the list. In a report that
+# cannot be read, any of the two.
+our_races() {
+	tr -d '\r' <"$kernel_log" | awk -v list="$races" '
+		function done() {
+			if (title != "" && (bad || (!accesses && named)))
+				print title
+			title = ""
+		}
+		BEGIN { while ((getline f <list) > 0) ours[f] }
+		/BUG: KCSAN:/ {
+			done()
+			title = $0
+			bad = named = accesses = top = 0
 			for (i = 1; i <= NF; i++) {
 				f = $i
-				sub(/[+.\r].*/, "", f)
-				if (f in ours) { print; next }
+				sub(/[+.].*/, "", f)
+				named = named || f in ours
 			}
-		}'
+			next
+		}
+		title == "" { next }
+		/ (read|write|read-write|assert [a-z ]*)( \(marked\))? to 0x[0-9a-f]* of / {
+			accesses++
+			top = !/\(marked\)/
+			next
+		}
+		top {
+			f = $NF
+			sub(/[+.].*/, "", f)
+			bad = bad || f in ours
+			top = 0
+		}
+		/Reported by Kernel Concurrency Sanitizer/ { done() }
+		END { done() }'
 }
 
 make_initramfs "$@"
