@@ -118,6 +118,18 @@ void ksm_scan_unlock(void)
 }
 
 /**
+ * ksm_breathe - let others have the scan mutex, and the CPU
+ *
+ * Context: scan mutex; sleeps.
+ */
+void ksm_breathe(void)
+{
+	ksm_scan_unlock();
+	cond_resched();
+	ksm_scan_lock();
+}
+
+/**
  * ksm_pause - have everyone wait in ksm_scan_lock(), or let them go on
  * @pause: which of the two
  *

@@ -6,7 +6,7 @@
  * Files are layered; calls go downwards only:
  *
  *   edge    ksm.c advice.c rmap.c hotplug.c sysfs.c
- *   walk    unmerge.c climb.c pair.c hit.c scan.c registry.c
+ *   walk    unmerge.c reap.c climb.c pair.c hit.c scan.c registry.c
  *   page    sweep.c twin.c sharing.c merge.c unshare.c identity.c
  *   index   record.c filter.c stable_tree.c unstable_tree.c
  *   sums    digest.c pace.c stats.c cost.c
@@ -233,6 +233,7 @@ static inline unsigned int ksm_block_rank(const struct ksm_block *block,
  * @busy: R: KSM works on the page tables, holding mmap_lock for read
  * @visited: R: KSM may hold a pointer to this; only the reaper may free it
  * @known: S: link in the list of all entries with @visited set
+ * @reaped: S: where the next slice begins, when it is reaped
  */
 struct ksm_mm {
 	struct mm_slot	slot;
@@ -242,6 +243,7 @@ struct ksm_mm {
 	bool		exiting;
 	bool		busy;
 	bool		visited;
+	unsigned long	reaped;
 };
 
 /* ------------------------------------------------------------------ */
@@ -319,8 +321,8 @@ struct ksm_chain {
 
 /**
  * struct ksm_rmap_item - a page that is in one of the trees
- * @owner: I: the mm it is mapped in
- * @address: I: and where
+ * @owner: F: the mm it is mapped in
+ * @address: S: and where
  * @state: S: KSM_CANDIDATE, KSM_MERGED, or KSM_NEW while in neither tree
  * @streak: S: CANDIDATE: reads since which it has not changed
  * @watched: S: CANDIDATE: as in a record
@@ -397,6 +399,7 @@ void ksm_wake(void);
 void ksm_wake_sleeper(void);
 void ksm_scan_lock(void);
 void ksm_scan_unlock(void);
+void ksm_breathe(void);
 int ksm_settings_lock(void);
 void ksm_settings_unlock(void);
 void ksm_pause(bool paused);
@@ -885,6 +888,8 @@ int ksm_unshare_range(struct vm_area_struct *vma, unsigned long start,
 void ksm_item_list(struct ksm_rmap_item *item, struct ksm_stable_node *node,
 		   struct anon_vma *anon_vma, pgoff_t pgoff);
 bool ksm_item_unlist(struct ksm_rmap_item *item, enum ksm_lock_mode mode);
+void ksm_item_hand_over(struct ksm_rmap_item *item, struct ksm_mm *heir,
+			unsigned long addr);
 void ksm_item_drop_candidate(struct ksm_rmap_item *item);
 bool ksm_record_drop(struct ksm_mm *owner, struct ksm_block *block,
 		     unsigned int index, enum ksm_lock_mode mode);
@@ -949,6 +954,7 @@ int ksm_registry_init(void);
 int ksm_registry_add(struct mm_struct *mm);
 void ksm_registry_exit(struct mm_struct *mm);
 struct ksm_mm *ksm_registry_next(enum ksm_cursor which);
+struct ksm_mm *ksm_registry_visit(struct mm_struct *mm);
 struct ksm_mm *ksm_registry_current(enum ksm_cursor which);
 void ksm_registry_leave(enum ksm_cursor which);
 void ksm_registry_rewind(enum ksm_cursor which, bool ahead);
@@ -1094,12 +1100,13 @@ void ksm_pair_all(struct ksm_mm *owner);
 void ksm_climb_batch(struct ksm_batch *batch);
 
 /* ------------------------------------------------------------------ */
-/* unmerge.c, hotplug.c, sysfs.c, check.c                              */
+/* reap.c, unmerge.c, hotplug.c, sysfs.c, check.c                      */
 /* ------------------------------------------------------------------ */
 
+bool ksm_reap(unsigned int most);
+int ksm_reap_all(void);
 int ksm_unmerge_all(void);
 int ksm_forget_nodes(void);
-bool ksm_reap(unsigned int most);
 
 #ifdef CONFIG_MEMORY_HOTREMOVE
 int ksm_hotplug_init(void);

@@ -24,7 +24,7 @@
  * entry holds mm_count, for mmap_lock and the counters in the mm.
  *
  * An entry that KSM never looked at is freed by exit.  Any other is put on
- * the list of the dead, and freed under the scan mutex (unmerge.c:ksm_reap()),
+ * the list of the dead, and freed under the scan mutex (reap.c),
  * after its records and items.
  */
 #include <linux/hashtable.h>
@@ -166,6 +166,15 @@ void ksm_registry_exit(struct mm_struct *mm)
 	trace_ksm_exit(mm);
 }
 
+static void mark_visited(struct ksm_mm *owner)
+{
+	lockdep_assert_held(&registry_lock);
+	if (owner && !owner->visited) {
+		owner->visited = true;
+		list_add(&owner->known, &visited_mms);
+	}
+}
+
 /**
  * ksm_registry_next - take a cursor to the next mm
  * @which: the cursor
@@ -193,16 +202,33 @@ struct ksm_mm *ksm_registry_next(enum ksm_cursor which)
 			break;
 		}
 	}
-	if (owner && !owner->visited) {
-		owner->visited = true;
-		list_add(&owner->known, &visited_mms);
-	}
+	mark_visited(owner);
 	if (owner)
 		list_move(&cursor->mm_node, &owner->slot.mm_node);
 	else
 		list_del_init(&cursor->mm_node);
 	spin_unlock(&registry_lock);
 	current_owner[which] = owner;
+	return owner;
+}
+
+/**
+ * ksm_registry_visit - look up an mm, in order to give it a record
+ * @mm: the mm
+ *
+ * Context: scan mutex; @mm may be exiting.
+ * Return: its entry, which stays until it is reaped; NULL if it is not
+ *	registered, or not any more.
+ */
+struct ksm_mm *ksm_registry_visit(struct mm_struct *mm)
+{
+	struct ksm_mm *owner;
+
+	lockdep_assert_held(&ksm_scan_mutex);
+	spin_lock(&registry_lock);
+	owner = lookup(mm);
+	mark_visited(owner);
+	spin_unlock(&registry_lock);
 	return owner;
 }
 

@@ -73,6 +73,29 @@ static void unlist(struct ksm_rmap_item *item)
 					   item->owner->slot.mm);
 }
 
+/**
+ * ksm_item_hand_over - let a listed item be another mm's
+ * @item: the item, whose record the caller has cleared
+ * @heir: that mm
+ * @addr: where it has the page, at the page offset and in the anon_vma that
+ *	the item names; its record is for the caller to set
+ *
+ * Context: scan mutex, lock of the node's page.
+ */
+void ksm_item_hand_over(struct ksm_rmap_item *item, struct ksm_mm *heir,
+			unsigned long addr)
+{
+	struct ksm_stable_node *node = item->node;
+
+	lockdep_assert_held(&ksm_scan_mutex);
+	ksm_count_listed(item->owner, node->entry.count, -1);
+	ksm_count_item(item->owner, -1);
+	item->owner = heir;
+	item->address = addr;
+	ksm_count_item(heir, 1);
+	ksm_count_listed(heir, node->entry.count - 1, 1);
+}
+
 /* Take a node without items, and without a page, out of the world */
 static void discard(struct ksm_stable_node *node)
 {

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Taking everything apart again: all of it when 2 is written to run, and what
- * an exited mm left behind.
+ * Taking everything apart again, when 2 is written to run.
  *
- * Both work in slices, between which the scan mutex is free: ksmd does not
- * scan then (run is not 1), but reaps, and an exit never waits for more than
- * a slice.  The unmerger has a cursor of its own in the registry, and mms that
+ * It works in slices, between which the scan mutex is free: ksmd does not scan
+ * then (run is not 1), but reaps, and an exit never waits for more than a
+ * slice.  The unmerger has a cursor of its own in the registry, and mms that
  * are registered meanwhile are put ahead of it.
  */
 #include <linux/pagemap.h>
@@ -18,13 +17,6 @@
 #define SLICE_AREAS	1024
 #define SLICE_RECORDS	512
 #define SLICE_NODES	1024
-
-static void breathe(void)
-{
-	ksm_scan_unlock();
-	cond_resched();
-	ksm_scan_lock();
-}
 
 /*
  * Unshare a slice of an mm.  Returns 1 if there is more, 0 if not, or an
@@ -63,7 +55,7 @@ static int unshare_mm(struct ksm_mm *owner)
 		more = unmerge_slice(owner, &addr);
 		ksm_mm_end(owner);
 		if (more > 0) {
-			breathe();
+			ksm_breathe();
 			/* Did it exit, and was it reaped, meanwhile? */
 			if (ksm_registry_current(KSM_CURSOR_UNMERGE) != owner)
 				return 0;
@@ -80,7 +72,7 @@ static int forget_mm(struct ksm_mm *owner)
 				 KSM_LOCK_WAIT)) {
 		if (fatal_signal_pending(current))
 			return -EINTR;
-		breathe();
+		ksm_breathe();
 		if (ksm_registry_current(KSM_CURSOR_UNMERGE) != owner)
 			return 0;
 	}
@@ -96,7 +88,7 @@ static int visit_mms(int (*fn)(struct ksm_mm *owner))
 	ksm_registry_rewind(KSM_CURSOR_UNMERGE, /* ahead = */ true);
 	while (!err && (owner = ksm_registry_next(KSM_CURSOR_UNMERGE))) {
 		err = fn(owner);
-		breathe();
+		ksm_breathe();
 		if (!err && fatal_signal_pending(current))
 			err = -EINTR;
 	}
@@ -264,7 +256,7 @@ static int drop_all_nodes(void)
 		while (drop_some_nodes(nid, &digest, &err)) {
 			if (fatal_signal_pending(current))
 				return -EINTR;
-			breathe();
+			ksm_breathe();
 		}
 		if (err && err != -EBUSY)
 			break;
@@ -290,56 +282,6 @@ int ksm_forget_nodes(void)
 	return err ?: ksm_stats.nodes ? -EBUSY : 0;
 }
 
-/* Reap one slice of one mm; true if anything of it could be freed */
-static bool reap_slice(struct ksm_mm *owner, enum ksm_lock_mode mode)
-{
-	unsigned long before = ksm_stats.records;
-	unsigned long addr = 0;
-
-	ksm_records_drop(owner, &addr, ULONG_MAX, SLICE_RECORDS, mode);
-	if (!RB_EMPTY_ROOT(&owner->blocks))
-		return ksm_stats.records != before;
-	ksm_registry_bury(owner);
-	return true;
-}
-
-/**
- * ksm_reap - free what exited mms have left
- * @most: about how many slices to do
- *
- * A record whose page is locked stays for a later call.
- *
- * Context: ksmd, scan mutex; may sleep.
- * Return: false if nothing could be freed, and it is better to wait a moment.
- */
-bool ksm_reap(unsigned int most)
-{
-	struct ksm_mm *owner;
-	bool freed = false;
-
-	while (most-- && (owner = ksm_registry_dead())) {
-		freed |= reap_slice(owner, KSM_LOCK_TRY);
-		cond_resched();
-	}
-	if (!ksm_stats.records)
-		ksm_filter_fit(0);
-	return freed;
-}
-
-/* On behalf of a user, who wants them all gone */
-static int reap_all(void)
-{
-	struct ksm_mm *owner;
-
-	while ((owner = ksm_registry_dead())) {
-		reap_slice(owner, KSM_LOCK_WAIT);
-		if (fatal_signal_pending(current))
-			return -EINTR;
-		breathe();
-	}
-	return 0;
-}
-
 /**
  * ksm_unmerge_all - unshare all that is shared, forget all that is known
  *
@@ -357,7 +299,7 @@ int ksm_unmerge_all(void)
 	if (!err)
 		err = visit_mms(forget_mm);
 	if (!err)
-		err = reap_all();
+		err = ksm_reap_all();
 	if (!err)
 		err = drop_all_nodes();
 	/*

@@ -645,6 +645,88 @@ TEST_F_TIMEOUT(ksm_exit, reaped_during_a_long_rest, 90)
 	EXPECT_EQ(passes, ksm_get("full_scans"));
 }
 
+/* ---- what passes to a child ---------------------------------------------- */
+
+#define NR_LEFT		600	/* more than are reaped at a time */
+
+/* Shared by the test, a parent and its child. */
+struct heir {
+	atomic_int state;
+	pid_t pid;
+	char *p;
+};
+
+enum { HEIR_WAITS = 1, HEIR_CHECKS, HEIR_IS_DONE };
+
+/* A child that holds what its parent leaves, and does not look at it. */
+static void heir(struct heir *h)
+{
+	prctl(PR_SET_PDEATHSIG, 0);
+	h->pid = getpid();
+	h->state = HEIR_WAITS;
+	if (!ksm_wait_for(h->state == HEIR_CHECKS, 2 * KSM_WAIT_SECS))
+		_exit(1);
+	h->state = HEIR_IS_DONE;
+	_exit(ksm_count_bad(h->p, NR_LEFT, OWNER, 1) > 0);
+}
+
+/* Merges its pages, all with each other's twins, stops ksmd, forks, and exits. */
+static void testator(struct heir *h)
+{
+	char *q;
+	pid_t pid;
+
+	h->p = ksm_map_filled(NR_LEFT, OWNER, 1);
+	q = ksm_map_filled(NR_LEFT, OWNER, 1);
+	if (!h->p || !q)
+		_exit(1);
+	if (ksm_scan_settle() || ksm_set("run", 0) ||
+	    ksm_get("pages_sharing") != NR_LEFT)
+		_exit(2);
+	pid = fork();
+	if (!pid)
+		heir(h);
+	_exit(pid < 0 || !ksm_wait_for(h->state == HEIR_WAITS, KSM_WAIT_SECS));
+}
+
+/*
+ * A child has merged pages of its parent's, which exits while ksmd does not
+ * scan.  They stay in the counters, and the reverse walk still finds them: they
+ * can be moved.
+ */
+TEST_F_TIMEOUT(ksm_exit, pages_pass_to_a_child, 90)
+{
+	struct heir *h = mmap(NULL, sizeof(*h), PROT_READ | PROT_WRITE,
+			      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int status, node;
+	pid_t pid;
+
+	ASSERT_NE(MAP_FAILED, (void *)h);
+	ASSERT_EQ(0, prctl(PR_SET_CHILD_SUBREAPER, 1));
+	pid = fork();
+	if (!pid)
+		testator(h);
+	ASSERT_EQ(pid, waitpid(pid, &status, 0));
+	ASSERT_EQ(0, status);
+	EXPECT_TRUE(ksm_wait_for(ksm_stat(h->pid, "ksm_merging_pages") ==
+				 2 * NR_LEFT, KSM_WAIT_SECS)) {
+		TH_LOG("%lld pages passed on",
+		       ksm_stat(h->pid, "ksm_merging_pages"));
+	}
+	EXPECT_EQ(NR_LEFT, ksm_get("pages_shared"));
+	EXPECT_EQ(NR_LEFT, ksm_get("pages_sharing"));
+	node = ksm_node_of(h->pid, h->p);
+	if (!access("/sys/devices/system/node/node1", F_OK))
+		EXPECT_EQ(NR_LEFT, ksm_move(h->pid, h->p, NR_LEFT, !node));
+	h->state = HEIR_CHECKS;
+	EXPECT_EQ(h->pid, waitpid(h->pid, &status, 0));
+	EXPECT_EQ(0, status);
+	EXPECT_TRUE(ksm_wait_for(ksm_all_zero(), KSM_WAIT_SECS)) {
+		ksm_dump("not reaped");
+	}
+	munmap(h, sizeof(*h));
+}
+
 /* ---- failing allocations ------------------------------------------------- */
 
 /*

@@ -130,6 +130,9 @@ TEST_F_TIMEOUT(ksm_hmm, merged_pages_and_the_device, 60)
 	ksm_unmap(p, 2 * NR_PAGES);
 }
 
+/* More than are asked whether they have a page of their parent's. */
+#define NR_SIBLINGS	40
+
 /*
  * The child of a process that merged two pages and exited: no item leads to the
  * second one any more, which a device then takes out of its page table.
@@ -139,7 +142,7 @@ static int orphan(char *q)
 	char *copy = ksm_map(1);
 	int fd;
 
-	if (!copy || !ksm_wait_for(!ksm_get("pages_shared"), KSM_WAIT_SECS))
+	if (!copy || !ksm_wait_for(!ksm_get("pages_sharing"), KSM_WAIT_SECS))
 		return 2;
 	fd = open(DEVICE, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
@@ -150,13 +153,42 @@ static int orphan(char *q)
 	return ksm_count_bad(q, 1, SEED, 0) ? 5 : 0;
 }
 
+/*
+ * A child that has a second page of its own, says so, and lives until nobody has
+ * @alive[1] any more.
+ */
+static void sibling(char *q, int alive[2], int ready)
+{
+	char c = 0;
+
+	close(alive[1]);
+	ksm_fill_range(q, 1, SEED + 1, 0);
+	if (write(ready, &c, 1) == 1)
+		_exit(read(alive[0], &c, 1));
+	_exit(1);
+}
+
 static void parent_of_orphan(atomic_int *result)
 {
 	char *p = ksm_map_filled(2, SEED, 0);
+	int alive[2], ready[2], i;
 	pid_t pid;
+	char c;
 
-	if (!p || ksm_scan_settle() || ksm_count_same(p, 2) != 2)
+	if (!p || pipe(alive) || pipe(ready) || ksm_scan_settle() ||
+	    ksm_count_same(p, 2) != 2)
 		_exit(1);
+	for (i = 0; i < NR_SIBLINGS; i++) {
+		pid = fork();
+		if (pid < 0)
+			_exit(1);
+		if (!pid)
+			sibling(p + ksm_psize(), alive, ready[1]);
+	}
+	for (i = 0; i < NR_SIBLINGS; i++) {
+		if (read(ready[0], &c, 1) != 1)
+			_exit(1);
+	}
 	pid = fork();
 	if (!pid) {
 		*result = orphan(p + ksm_psize());
