@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # Static checks of our own files, without findings or not at all: checkpatch
-# --strict, sparse, W=1 and kernel-doc. Prints "ok NAME" or the findings and
+# --strict, sparse, W=1 and kernel-doc; and races.awk against reports whose
+# verdict is known. Prints "ok NAME" or the findings and
 # "not ok NAME"; exit status 1 when there were any. Needs a prepared ksm tree.
 
 set -u
@@ -85,6 +86,35 @@ run_listed() {
 	done
 }
 
+# race TITLE FIRST-ACCESS [SECOND-ACCESS]: a report of KCSAN; who() is ours
+race() {
+	local access
+	printf '[ 1.5] BUG: KCSAN: data-race in %s\n[ 1.5] \n' "$1"
+	shift
+	for access; do
+		printf '[ 1.5] %s of 8 bytes by task 7 on cpu 0:\n' "${access%@*}"
+		printf '[ 1.5] other news\n[ 1.5]  %s+0x1a/0x40\n' "${access#*@}"
+		printf '[ 1.5]  caller+0x1/0x2\n[ 1.5] \n'
+	done
+	printf '[ 1.5] Reported by Kernel Concurrency Sanitizer on:\r\n'
+}
+
+# Titles with "bad" are the ones to be found
+run_races() {
+	diff <({
+		race 'f / who is right' 'write (marked) to 0x12ab@who' 'read to 0x12ab@f'
+		race 'f / who bad 1' 'write to 0x12ab@who' 'read (marked) to 0x12ab@f'
+		race 'f / who bad 2' 'read (marked) to 0x12ab@f' \
+			'write (reordered) to 0x12ab@who'
+		race 'who / f is right' 'write (marked, reordered) to 0x12ab@who' \
+			'read-write to 0x12ab@f'
+		race 'f / g' 'write to 0x12ab@f' 'read to 0x12ab@g'
+		race 'who+0x1a/0x40 bad 3' 'race at unknown origin, with read to 0x12ab@who'
+		race 'who / f bad 4' 'read (marked) to 0x12ab@f'
+		race 'f / who bad 5'
+	} | awk -v list=<(echo who) -f "$here/races.awk" | sed 's/.*bad //') <(seq 5)
+}
+
 "$here/packages.sh" build test || exit 1
 mkdir -p "$logs"
 verdict checkpatch "$(run_checkpatch)"
@@ -93,4 +123,5 @@ verdict W=1 "$(run_compiler W1 W=1)"
 verdict sparse "$(run_compiler sparse C=2)"
 verdict kernel-doc "$(run_kernel_doc)"
 verdict 'selftests Makefile' "$(run_listed)"
+verdict races.awk "$(run_races)"
 exit $failed

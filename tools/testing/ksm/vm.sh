@@ -122,45 +122,7 @@ boot() {
 faults() {
 	grep -aE 'WARNING:|BUG:|BUG at|Oops|general protection|Kernel panic|locking correctness validator|suspected memory leak|suspicious RCU|circular locking|inconsistent lock|rcu.*(detected|self-detected) (expedited )?stall|blocked for more than|soft lockup|workqueue lockup|list_(add|del)[a-z_.]* corruption|[Cc]orrupted|KASAN|UBSAN|Bad page|Bad rss|unable to handle' \
 		"$kernel_log" | if [ -n "$races" ]; then grep -v 'BUG: KCSAN:'; else cat; fi
-	[ -z "$races" ] || our_races
-}
-
-# Of the two accesses that race, one that is marked, atomic say, is as it should
-# be: it is the other's function that must be in the list. In a report that
-# cannot be read, any of the two.
-our_races() {
-	tr -d '\r' <"$kernel_log" | awk -v list="$races" '
-		function done() {
-			if (title != "" && (bad || (!accesses && named)))
-				print title
-			title = ""
-		}
-		BEGIN { while ((getline f <list) > 0) ours[f] }
-		/BUG: KCSAN:/ {
-			done()
-			title = $0
-			bad = named = accesses = top = 0
-			for (i = 1; i <= NF; i++) {
-				f = $i
-				sub(/[+.].*/, "", f)
-				named = named || f in ours
-			}
-			next
-		}
-		title == "" { next }
-		/ (read|write|read-write|assert [a-z ]*)( \(marked\))? to 0x[0-9a-f]* of / {
-			accesses++
-			top = !/\(marked\)/
-			next
-		}
-		top {
-			f = $NF
-			sub(/[+.].*/, "", f)
-			bad = bad || f in ours
-			top = 0
-		}
-		/Reported by Kernel Concurrency Sanitizer/ { done() }
-		END { done() }'
+	[ -z "$races" ] || awk -v list="$races" -f "$here/races.awk" "$kernel_log"
 }
 
 make_initramfs "$@"
