@@ -100,12 +100,19 @@ int ksm_madvise(struct vm_area_struct *vma, unsigned long start,
 }
 EXPORT_SYMBOL_GPL(ksm_madvise);
 
+/*
+ * ksmd retired the mm for want of mergeable areas, or it was forked when there
+ * was no memory to register it.  If there is none now, the next area tries.
+ */
+static void register_again(struct mm_struct *mm)
+{
+	if (!is_registered(mm))
+		ksm_registry_add(mm);
+}
+
 /**
  * ksm_add_vma - an area was made: mark it, if all of its mm is to be merged
  * @vma: the area
- *
- * Registers the mm again if ksmd retired it for want of mergeable areas.  If
- * that fails for lack of memory, the next area made tries again.
  *
  * Context: mmap_lock for write; may sleep.
  */
@@ -116,8 +123,7 @@ void ksm_add_vma(struct vm_area_struct *vma)
 	if (!test_bit(MMF_VM_MERGE_ANY, &mm->flags))
 		return;
 	mark(vma);
-	if (!is_registered(mm))
-		ksm_registry_add(mm);
+	register_again(mm);
 }
 
 /**
@@ -125,16 +131,18 @@ void ksm_add_vma(struct vm_area_struct *vma)
  * @mm: the mm it is made in
  * @vm_flags: its flags otherwise
  *
- * Tells beforehand what ksm_add_vma() is going to do, so that the new area can
- * be merged with its neighbours.
+ * Does beforehand what ksm_add_vma() is going to do, so that the new area can be
+ * merged with its neighbours: then the latter is not called.
  *
- * Context: mmap_lock for write.
+ * Context: mmap_lock for write; may sleep.
  * Return: the flags, with VM_MERGEABLE if all of the mm is to be merged.
  */
 vm_flags_t ksm_vma_flags(struct mm_struct *mm, vm_flags_t vm_flags)
 {
-	if (test_bit(MMF_VM_MERGE_ANY, &mm->flags) && ksm_flags_suit(vm_flags))
+	if (test_bit(MMF_VM_MERGE_ANY, &mm->flags) && ksm_flags_suit(vm_flags)) {
+		register_again(mm);
 		vm_flags |= VM_MERGEABLE;
+	}
 	return vm_flags;
 }
 

@@ -340,6 +340,17 @@ static void marked_areas_are_registered(struct kunit *test)
 	set_bit(MMF_VM_MERGE_ANY, &mm->flags);
 	KUNIT_EXPECT_EQ(test, locked(mm, ksm_enable_merge_any), 0);
 	KUNIT_EXPECT_TRUE(test, registered(mm));
+
+	/* Or a new area does, even if it only makes another one longer */
+	mm = ksm_kunit_mm(test);
+	set_bit(MMF_VM_MERGE_ANY, &mm->flags);
+	mmap_write_lock(mm);
+	KUNIT_EXPECT_EQ(test, ksm_vma_flags(mm, VM_IO), VM_IO);
+	KUNIT_EXPECT_FALSE(test, registered(mm));
+	KUNIT_EXPECT_EQ(test, ksm_vma_flags(mm, VM_WRITE),
+			VM_WRITE | VM_MERGEABLE);
+	mmap_write_unlock(mm);
+	KUNIT_EXPECT_TRUE(test, registered(mm));
 }
 
 static struct kunit_case advice_cases[] = {
