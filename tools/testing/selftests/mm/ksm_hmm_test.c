@@ -144,6 +144,8 @@ static int orphan(char *q)
 
 	if (!copy || !ksm_wait_for(!ksm_get("pages_sharing"), KSM_WAIT_SECS))
 		return 2;
+	if (ksm_stat(0, "ksm_merging_pages"))
+		return 6;
 	fd = open(DEVICE, O_RDWR | O_CLOEXEC);
 	if (fd < 0)
 		return 3;
@@ -185,6 +187,7 @@ static void parent_of_orphan(atomic_int *result)
 		if (!pid)
 			sibling(p + ksm_psize(), alive, ready[1]);
 	}
+	close(ready[1]);
 	for (i = 0; i < NR_SIBLINGS; i++) {
 		if (read(ready[0], &c, 1) != 1)
 			_exit(1);
