@@ -46,6 +46,8 @@ unsigned long ksm_kunit_map(struct kunit *test, struct mm_struct *mm,
 			    unsigned long pages);
 void ksm_kunit_map_at(struct kunit *test, struct mm_struct *mm,
 		      unsigned long addr, unsigned long pages);
+struct mm_struct *ksm_kunit_fork(struct kunit *test, struct mm_struct *parent,
+				 unsigned long addr, unsigned long pages);
 void ksm_kunit_unmap(struct mm_struct *mm, unsigned long addr,
 		     unsigned long pages);
 void ksm_kunit_advise(struct kunit *test, struct mm_struct *mm,

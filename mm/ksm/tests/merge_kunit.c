@@ -179,6 +179,37 @@ static void two_digests_for_all(struct kunit *test)
 	run_weak_digest(test, two_digests);
 }
 
+/*
+ * A child has the frames of its parent's candidates: they are no twins, whether
+ * the candidate is met at once or behind others with its digest.
+ */
+static void inherited_candidates_are_no_twins(struct kunit *test)
+{
+	struct mm_struct *parent, *child;
+	const unsigned long pages = 3;
+	unsigned long addr, i;
+
+	kunit_activate_static_stub(test, ksm_digest_page, one_digest);
+	parent = ksm_kunit_mm(test);
+	addr = ksm_kunit_map(test, parent, pages);
+	for (i = 0; i < pages; i++)
+		ksm_kunit_fill(parent, addr + i * PAGE_SIZE, 1, i);
+	ksm_kunit_offer(test, parent, addr, pages);
+	ksm_kunit_passes(test, 3);
+	ksm_kunit_expect_pages(test, 0, 0, pages, 0);
+	KUNIT_EXPECT_EQ(test, ksm_stats.items, pages);
+
+	child = ksm_kunit_fork(test, parent, addr, pages);
+	ksm_kunit_passes(test, 3);
+	ksm_kunit_expect_pages(test, 0, 0, 2 * pages, 0);
+	KUNIT_EXPECT_EQ(test, ksm_stats.items, pages);
+	for (i = 0; i < pages; i++)
+		KUNIT_EXPECT_EQ(test, ksm_kunit_pfn(parent, addr + i * PAGE_SIZE),
+				ksm_kunit_pfn(child, addr + i * PAGE_SIZE));
+	unmerge_all(test);
+	kunit_deactivate_static_stub(test, ksm_digest_page);
+}
+
 static u64 digest_of_zeros;
 
 static u64 zero_digest(struct page *page)
@@ -1224,6 +1255,7 @@ static struct kunit_case merge_cases[] = {
 	KUNIT_CASE(whole_block_merges),
 	KUNIT_CASE(one_digest_for_all),
 	KUNIT_CASE(two_digests_for_all),
+	KUNIT_CASE(inherited_candidates_are_no_twins),
 	KUNIT_CASE(zero_digest_is_no_zero_page),
 	KUNIT_CASE(merged_page_is_adopted),
 	KUNIT_CASE(store_unshares),

@@ -5,39 +5,10 @@
  */
 #include <linux/mman.h>
 #include <linux/pagemap.h>
-#include <linux/rmap.h>
-#include <asm/tlbflush.h>
 #include "../../internal.h"
 #include "helpers.h"
 
 #define FILL	0x3c
-
-/* As fork does with one area: the child has it at the same address */
-static struct mm_struct *fork_area(struct kunit *test, struct mm_struct *parent,
-				   unsigned long addr, unsigned long pages)
-{
-	struct mm_struct *child = ksm_kunit_mm(test);
-	struct vm_area_struct *from, *to;
-
-	ksm_kunit_map_at(test, child, addr, pages);
-	ksm_kunit_offer(test, child, addr, pages);
-	mmap_write_lock(parent);
-	mmap_write_lock_nested(child, SINGLE_DEPTH_NESTING);
-	from = vma_lookup(parent, addr);
-	to = vma_lookup(child, addr);
-	KUNIT_EXPECT_NOT_NULL(test, from);
-	KUNIT_EXPECT_NOT_NULL(test, to);
-	if (from && to) {
-		vma_start_write(from);
-		vma_start_write(to);
-		KUNIT_EXPECT_EQ(test, 0, anon_vma_fork(to, from));
-		KUNIT_EXPECT_EQ(test, 0, copy_page_range(to, from));
-		flush_tlb_mm(parent);
-	}
-	mmap_write_unlock(child);
-	mmap_write_unlock(parent);
-	return child;
-}
 
 /* A process whose pages are all merged into one */
 static struct mm_struct *merged_mm(struct kunit *test, unsigned long pages,
@@ -92,7 +63,7 @@ static void passes_to_a_child(struct kunit *test)
 	unsigned long addr;
 
 	parent = merged_mm(test, 3, &addr);
-	child = fork_area(test, parent, addr, 3);
+	child = ksm_kunit_fork(test, parent, addr, 3);
 	exit_and_reap(test, parent);
 	ksm_kunit_expect_pages(test, 1, 2, 0, 0);
 	expect_heir(test, child, addr, 3);
@@ -113,7 +84,7 @@ static void records_are_replaced(struct kunit *test)
 	int nid;
 
 	parent = merged_mm(test, 3, &addr);
-	child = fork_area(test, parent, addr, 3);
+	child = ksm_kunit_fork(test, parent, addr, 3);
 	page = ksm_kunit_page(test, NUMA_NO_NODE, 0x66);
 	nid = ksm_tree_nid(page_to_pfn(page));
 	ksm_scan_lock();
@@ -156,10 +127,10 @@ static void listed_child_is_passed_over(struct kunit *test)
 	unsigned long addr;
 
 	parent = merged_mm(test, 2, &addr);
-	listed = fork_area(test, parent, addr, 2);
+	listed = ksm_kunit_fork(test, parent, addr, 2);
 	ksm_kunit_passes(test, 1);
 	ksm_kunit_expect_pages(test, 1, 3, 0, 0);
-	child = fork_area(test, parent, addr, 2);
+	child = ksm_kunit_fork(test, parent, addr, 2);
 	exit_and_reap(test, parent);
 	ksm_kunit_expect_pages(test, 1, 3, 0, 0);
 	KUNIT_EXPECT_EQ(test, listed->ksm_merging_pages, 2);
@@ -173,8 +144,8 @@ static void passes_on_a_second_time(struct kunit *test)
 	unsigned long addr;
 
 	parent = merged_mm(test, 2, &addr);
-	child = fork_area(test, parent, addr, 2);
-	other = fork_area(test, parent, addr, 2);
+	child = ksm_kunit_fork(test, parent, addr, 2);
+	other = ksm_kunit_fork(test, parent, addr, 2);
 	exit_and_reap(test, parent);
 	KUNIT_EXPECT_EQ(test, child->ksm_merging_pages, 2);
 	KUNIT_EXPECT_EQ(test, other->ksm_merging_pages, 0);
@@ -191,7 +162,7 @@ static void only_who_maps_it_inherits(struct kunit *test)
 	unsigned long addr;
 
 	parent = merged_mm(test, 2, &addr);
-	child = fork_area(test, parent, addr, 2);
+	child = ksm_kunit_fork(test, parent, addr, 2);
 	KUNIT_EXPECT_EQ(test, 0, ksm_kunit_fill(child, addr, 1, 0x11));
 	exit_and_reap(test, parent);
 	ksm_kunit_expect_pages(test, 1, 0, 0, 0);
@@ -218,7 +189,7 @@ static void without_memory_it_waits(struct kunit *test)
 	ksm_kunit_offer(test, twin, addr, 1);
 	ksm_kunit_passes(test, 2);
 	ksm_kunit_expect_pages(test, 1, 1, 0, 0);
-	child = fork_area(test, parent, addr, 1);
+	child = ksm_kunit_fork(test, parent, addr, 1);
 	ksm_scan_lock();
 	ksm_kunit_mm_exit(test, parent);
 	ksm_kunit_fail_alloc(1);
@@ -244,7 +215,7 @@ static void nothing_passes_while_unmerging(struct kunit *test)
 	unsigned long addr;
 
 	parent = merged_mm(test, 2, &addr);
-	child = fork_area(test, parent, addr, 2);
+	child = ksm_kunit_fork(test, parent, addr, 2);
 	ksm_knobs.run = KSM_RUN_UNMERGE;
 	exit_and_reap(test, parent);
 	ksm_knobs.run = KSM_RUN_STOP;

@@ -13,6 +13,7 @@
 #include <linux/cleanup.h>
 #include <linux/kthread.h>
 #include <linux/mman.h>
+#include <linux/rmap.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/sched/task.h>
@@ -126,6 +127,41 @@ void ksm_kunit_map_at(struct kunit *test, struct mm_struct *mm,
 		      unsigned long addr, unsigned long pages)
 {
 	KUNIT_ASSERT_EQ(test, addr, map(test, mm, addr, pages * PAGE_SIZE));
+}
+
+/**
+ * ksm_kunit_fork - do with an area what fork does
+ * @test: the test
+ * @parent: the mm that has it, on offer
+ * @addr: where it begins
+ * @pages: how long it is
+ *
+ * Return: a new mm, which has the same pages there, on offer as well.
+ */
+struct mm_struct *ksm_kunit_fork(struct kunit *test, struct mm_struct *parent,
+				 unsigned long addr, unsigned long pages)
+{
+	struct mm_struct *child = ksm_kunit_mm(test);
+	struct vm_area_struct *from, *to;
+
+	ksm_kunit_map_at(test, child, addr, pages);
+	ksm_kunit_offer(test, child, addr, pages);
+	mmap_write_lock(parent);
+	mmap_write_lock_nested(child, SINGLE_DEPTH_NESTING);
+	from = vma_lookup(parent, addr);
+	to = vma_lookup(child, addr);
+	KUNIT_EXPECT_NOT_NULL(test, from);
+	KUNIT_EXPECT_NOT_NULL(test, to);
+	if (from && to) {
+		vma_start_write(from);
+		vma_start_write(to);
+		KUNIT_EXPECT_EQ(test, 0, anon_vma_fork(to, from));
+		KUNIT_EXPECT_EQ(test, 0, copy_page_range(to, from));
+		flush_tlb_mm(parent);
+	}
+	mmap_write_unlock(child);
+	mmap_write_unlock(parent);
+	return child;
 }
 
 /**

@@ -12,10 +12,11 @@ work=$cache/coverage
 build=$ksm/build-gcov
 
 # All in one boot, as the counts are gone with the machine. The host's files are
-# read-only to it, so the counts come out as text.
+# read-only to it, so the counts come out as text. Profiled code is slow, and
+# there may be fewer real processors.
 in_guest() {
 	cat <<-'EOF'
-		"$here/guest-tests.sh" "$work/list" "$ksm/build/selftests"
+		KSM_SLOWNESS=2 "$here/guest-tests.sh" "$work/list" "$ksm/build/selftests"
 		cp "$cache/bin/storm" /tmp/storm
 		/tmp/storm --seed "$seed" --seconds "$seconds"
 		mkdir -p /tmp/counts && cd /sys/kernel/debug/gcov
