@@ -86,8 +86,8 @@ static void records_are_replaced(struct kunit *test)
 	parent = merged_mm(test, 3, &addr);
 	child = ksm_kunit_fork(test, parent, addr, 3);
 	page = ksm_kunit_page(test, NUMA_NO_NODE, 0x66);
-	nid = ksm_tree_nid(page_to_pfn(page));
 	ksm_scan_lock();
+	nid = ksm_tree_nid(page_to_pfn(page));
 	owner = ksm_registry_visit(child);
 	block = ksm_block_reserve(owner, addr & KSM_BLOCK_MASK,
 				  BIT_ULL(ksm_block_index(addr)), GFP_KERNEL);
