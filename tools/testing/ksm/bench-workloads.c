@@ -11,6 +11,7 @@
 #define MOST_PASSES	16	/* that merging may take */
 #define FAULTS		4096UL	/* write faults to take the mean of */
 #define TRIES		8
+#define FORK_TRIES	32
 #define WINDOW_MS	400	/* for the program on the other processor */
 #define WINDOWS		5	/* of each kind */
 #define BATCH		"100"	/* the default */
@@ -176,7 +177,7 @@ static void use(const struct load *load)
 	for (i = 0; i < TRIES; i++)
 		take_lesser(&fault, program_write(0, FAULTS));
 	report_cost("write_fault", &fault, FAULTS);
-	for (i = 0; i < TRIES; i++) {
+	for (i = 0; i < FORK_TRIES; i++) {
 		take_lesser(&fork, program_fork(1));
 		programs_wake();
 	}
