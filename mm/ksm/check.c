@@ -52,6 +52,29 @@ static void check_plain(struct ksm_block *block, unsigned int index, u64 rec,
 	sum->filtered++;
 }
 
+/* A group counts where its first block in use does */
+static unsigned long block_bytes(struct ksm_block *block, struct ksm_mm *owner)
+{
+	unsigned long bytes = ksm_block_listing(block)->id ?
+			      KSM_BLOCK_ID_BYTES : 0;
+	struct ksm_group *group;
+
+	WARN_ONCE(ksm_block_owner(block) != owner,
+		  "ksm: record (1): block of another mm");
+	if (!ksm_block_is_lone(block))
+		return bytes + struct_size(ksm_block_wide(block), rec,
+					   block->capacity);
+	group = ksm_block_group(block);
+	WARN_ONCE(!(group->taken & BIT(block->slot)),
+		  "ksm: lone (2): block is free");
+	WARN_ONCE(hlist_unhashed(&group->link) !=
+		  (hweight_long(group->taken) == KSM_GROUP_LONES),
+		  "ksm: lone (1): wrongly listed");
+	if (block->slot != __ffs(group->taken))
+		return 0;
+	return bytes + sizeof(*group);
+}
+
 /**
  * ksm_check_owner - recount the records of an mm
  * @owner: its entry
@@ -67,17 +90,16 @@ void ksm_check_owner(struct ksm_mm *owner, struct ksm_stats *sum)
 
 	for (block = ksm_block_from(owner, 0); block;
 	     block = ksm_block_next(block)) {
-		bytes += struct_size(block, rec, block->capacity) +
-			 (block->id ? KSM_BLOCK_ID_BYTES : 0);
-		WARN_ONCE(hweight64(block->present) > block->capacity,
+		bytes += block_bytes(block, owner);
+		WARN_ONCE(hweight64(ksm_block_present(block)) > block->capacity,
 			  "ksm: record (2): block overflows");
 		for (i = 0; i < KSM_BLOCK_PAGES; i++) {
-			unsigned long addr = block->base + i * PAGE_SIZE;
+			unsigned long addr = ksm_block_addr(block, i);
 			u64 rec = ksm_record_get(block, i);
 
 			switch (ksm_rec_state(rec)) {
 			case KSM_NEW:
-				WARN_ONCE(block->present & BIT_ULL(i),
+				WARN_ONCE(ksm_block_present(block) & BIT_ULL(i),
 					  "ksm: record (1): NEW is present");
 				continue;
 			case KSM_CANDIDATE:

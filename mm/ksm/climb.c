@@ -360,7 +360,7 @@ out_free:
 static void give_up_new(struct ksm_batch *batch, const struct ksm_block *block)
 {
 	u64 left = (batch->read | batch->adopt) &
-		   ~(block ? block->present : 0);
+		   ~(block ? ksm_block_present(block) : 0);
 
 	batch->read &= ~left;
 	batch->adopt &= ~left;
@@ -409,6 +409,6 @@ void ksm_climb_batch(struct ksm_batch *batch)
 		climb_page(batch, block, __ffs64(left));
 	ksm_cost_end(timer, KSM_RUNG_READ, hweight64(batch->read));
 	ksm_hit_flush(owner, batch->vma);
-	if (block && !block->present)
+	if (block && !ksm_block_present(block))
 		ksm_block_free(owner, block);
 }

@@ -9,7 +9,8 @@
  * A unique page takes five bytes here, and no item and no place in a tree.
  *
  * A cell names a page by its record: 26 bits for the block, 6 for the page in
- * it; or an entry, by an id of the same kind.  Beside it is a print of eight
+ * it; or, if the block is a lone one, for the group, and for which of it that
+ * is; or an entry, by an id of the same kind.  Beside it is a print of eight
  * bits of the hashed digest; the digest itself is looked at, where the record
  * or the entry is, only if the print is right.  Twelve cells make a line.  What
  * finds its line full goes to one of the next lines, and every line that it
@@ -17,8 +18,8 @@
  * has reached the end.
  *
  * Invariants, checked by check.c:
- *  1. A record is listed if, and only if, it is FILTERED and the block's
- *     filter_age is that of the table; then it is SETTLED.
+ *  1. A record is listed if, and only if, it is FILTERED and the age in its
+ *     block's listing is that of the table; then it is SETTLED.
  *  2. No two listed records have the same digest and the same tree, and none
  *     has those of an item of the unstable tree.
  *
@@ -31,6 +32,7 @@
  *
  * This file reads no page.  Of its frame it knows the tree it belongs to.
  */
+#include <kunit/static_stub.h>
 #include <linux/hash.h>
 #include <linux/mm.h>
 #include <linux/prefetch.h>
@@ -41,7 +43,6 @@
 #define LINE_CELLS	12
 #define MAX_LINES	16	/* a page is at most so far from its first line */
 #define MIN_LINES	16U
-#define INDEX_BITS	6	/* of a page in its block */
 
 /**
  * struct filter_line - one cache line of the table, all S
@@ -62,10 +63,11 @@ static u32 age = 1;			/* S: changes with the table; never 0 */
 static unsigned long nr_entries;	/* S: cells that name an entry */
 static bool renewed;			/* S: the table knows no entries yet */
 
-/* S: all blocks and, tagged, entries that have an id */
+/* S: all blocks and, tagged, groups and entries that have an id */
 static DEFINE_XARRAY_ALLOC1(ids);
 
 #define ENTRY_TAG	1
+#define GROUP_TAG	3
 
 /**
  * struct probe - a way through the table
@@ -104,8 +106,8 @@ static void probe_next(struct probe *probe)
 }
 
 /*
- * What the next cell with the right print names: a block, or a tagged entry.
- * NULL if no such cell follows.
+ * What the next cell with the right print names: a block, or a tagged group or
+ * entry.  NULL if no such cell follows.
  */
 static void *next_match(struct probe *probe, u32 *where)
 {
@@ -119,7 +121,7 @@ static void *next_match(struct probe *probe, u32 *where)
 			if (line->print[i] != probe->print || !line->where[i])
 				continue;
 			*where = line->where[i];
-			at = xa_load(&ids, *where >> INDEX_BITS);
+			at = xa_load(&ids, *where >> KSM_BLOCK_INDEX_BITS);
 			if (!WARN_ON_ONCE(!at))
 				return at;
 		}
@@ -131,7 +133,23 @@ static void *next_match(struct probe *probe, u32 *where)
 
 static u32 where_of(const struct ksm_block *block, unsigned int index)
 {
-	return (u32)block->id << INDEX_BITS | index;
+	return (u32)ksm_block_listing(block)->id << KSM_BLOCK_INDEX_BITS |
+		(ksm_block_is_lone(block) ? block->slot : index);
+}
+
+/* The block that a cell names, and which page of it */
+static struct ksm_block *block_at(void *at, u32 where, unsigned int *index)
+{
+	struct ksm_block *block = at;
+
+	*index = where % KSM_BLOCK_PAGES;
+	if (xa_pointer_tag(at) == GROUP_TAG) {
+		struct ksm_group *group = xa_untag_pointer(at);
+
+		block = &group->lone[*index].block;
+		*index = block->index;
+	}
+	return block;
 }
 
 /**
@@ -145,7 +163,7 @@ static u32 where_of(const struct ksm_block *block, unsigned int index)
 bool ksm_filter_lists(const struct ksm_block *block, u64 rec)
 {
 	return rec & KSM_REC_FILTERED && !ksm_rec_has_item(rec) &&
-	       block->filter_age == age;
+	       ksm_block_listing(block)->age == age;
 }
 
 /**
@@ -183,10 +201,9 @@ bool ksm_filter_find(u64 digest, int nid, struct ksm_block **block,
 
 	lockdep_assert_held(&ksm_scan_mutex);
 	while ((at = next_match(&probe, &where))) {
-		if (xa_pointer_tag(at))
+		if (xa_pointer_tag(at) == ENTRY_TAG)
 			continue;
-		*block = at;
-		*index = where % KSM_BLOCK_PAGES;
+		*block = block_at(at, where, index);
 		if (ksm_rec_digest(ksm_record_get(*block, *index)) == digest)
 			return true;
 	}
@@ -211,17 +228,25 @@ struct ksm_entry *ksm_filter_find_entry(u64 digest, int nid)
 	lockdep_assert_held(&ksm_scan_mutex);
 	while ((at = next_match(&probe, &where))) {
 		entry = xa_untag_pointer(at);
-		if (xa_pointer_tag(at) && entry->digest == digest &&
-		    entry->nid == nid)
+		if (xa_pointer_tag(at) == ENTRY_TAG &&
+		    entry->digest == digest && entry->nid == nid)
 			return entry;
 	}
 	return NULL;
 }
 
-/* Give something an id; 0 if there is none, or no memory */
-static u32 new_id(void *what)
+/**
+ * ksm_filter_new_id - give something an id
+ * @what: a block, or a tagged group or entry
+ *
+ * Context: scan mutex.
+ * Return: the id; 0 if there is none, or no memory.
+ */
+u32 ksm_filter_new_id(void *what)
 {
 	u32 id;
+
+	KUNIT_STATIC_STUB_REDIRECT(ksm_filter_new_id, what);
 
 	if (xa_alloc(&ids, &id, what,
 		     XA_LIMIT(1, (1U << KSM_BLOCK_ID_BITS) - 1),
@@ -278,23 +303,46 @@ static void empty_cell(u64 digest, const struct probe *probe)
 		lines[from.line].passed--;
 }
 
+/* A record's FILTERED is about a table that is no more */
+static void unmark(struct ksm_block *block)
+{
+	u64 *rec = ksm_block_records(block);
+	unsigned int nr = hweight64(ksm_block_present(block));
+
+	for (; nr--; rec++) {
+		if (!ksm_rec_has_item(*rec))
+			*rec &= ~KSM_REC_FILTERED;
+	}
+}
+
+static void unmark_group(struct ksm_group *group)
+{
+	unsigned int slot;
+
+	for_each_set_bit(slot, &group->taken, KSM_GROUP_LONES)
+		unmark(&group->lone[slot].block);
+}
+
 /* Have the block known by an id, and its records' FILTERED be about this table */
 static bool enlist(struct ksm_block *block)
 {
-	unsigned int i;
+	struct ksm_listing *listing = ksm_block_listing(block);
+	bool lone = ksm_block_is_lone(block);
 
-	if (!block->id) {
-		block->id = new_id(block);
-		if (!block->id)
+	if (!listing->id) {
+		listing->id = ksm_filter_new_id(lone ?
+			xa_tag_pointer(ksm_block_group(block), GROUP_TAG) :
+			block);
+		if (!listing->id)
 			return false;
-		ksm_count_block(block->owner, KSM_BLOCK_ID_BYTES);
+		ksm_count_block(ksm_block_owner(block), KSM_BLOCK_ID_BYTES);
 	}
-	if (block->filter_age != age) {
-		for (i = 0; i < hweight64(block->present); i++) {
-			if (!ksm_rec_has_item(block->rec[i]))
-				block->rec[i] &= ~KSM_REC_FILTERED;
-		}
-		block->filter_age = age;
+	if (listing->age != age) {
+		if (lone)
+			unmark_group(ksm_block_group(block));
+		else
+			unmark(block);
+		listing->age = age;
 	}
 	return true;
 }
@@ -311,7 +359,7 @@ static bool enlist(struct ksm_block *block)
  */
 bool ksm_filter_add(struct ksm_block *block, unsigned int index, int nid)
 {
-	u64 *rec = &block->rec[ksm_block_rank(block, index)];
+	u64 *rec = ksm_block_records(block) + ksm_block_rank(block, index);
 
 	lockdep_assert_held(&ksm_scan_mutex);
 	if (!lines || !enlist(block) ||
@@ -333,7 +381,7 @@ bool ksm_filter_add(struct ksm_block *block, unsigned int index, int nid)
  */
 void ksm_filter_drop(struct ksm_block *block, unsigned int index)
 {
-	u64 *rec = &block->rec[ksm_block_rank(block, index)];
+	u64 *rec = ksm_block_records(block) + ksm_block_rank(block, index);
 	struct probe probe;
 
 	lockdep_assert_held(&ksm_scan_mutex);
@@ -347,33 +395,66 @@ void ksm_filter_drop(struct ksm_block *block, unsigned int index)
 	empty_cell(ksm_rec_digest(*rec), &probe);
 }
 
-/**
- * ksm_filter_block_moved - a block is at another address now
- * @block: the block, there
- *
- * Context: scan mutex.
- */
-void ksm_filter_block_moved(struct ksm_block *block)
+/* Have the cell of a lone block's record name another block */
+static void move_lone(struct ksm_block *from, struct ksm_block *to)
 {
-	/* Its slot is there, so this takes no memory */
-	if (block->id)
-		WARN_ON_ONCE(xa_is_err(xa_store(&ids, block->id, block,
-						GFP_NOWAIT)));
+	unsigned int index = from->index;
+	u64 rec = ksm_record_get(from, index);
+	struct probe probe;
+
+	if (!ksm_filter_lists(from, rec))
+		return;
+	if (!enlist(to)) {
+		ksm_filter_drop(from, index);
+		return;
+	}
+	if (!WARN_ON_ONCE(!find_cell(where_of(from, index), ksm_rec_digest(rec),
+				     &probe)))
+		lines[probe.line].where[probe.cell] = where_of(to, index);
 }
 
 /**
- * ksm_filter_block_gone - a block is about to be freed
- * @block: the block, without records
+ * ksm_filter_move - a block is about to take the place of another
+ * @from: the one that has the records
+ * @to: a wide one, still empty, that they are to be copied to next
+ *
+ * What was listed stays so, unless there is no memory: then it is as after
+ * ksm_filter_drop().
  *
  * Context: scan mutex.
  */
-void ksm_filter_block_gone(struct ksm_block *block)
+void ksm_filter_move(struct ksm_block *from, struct ksm_block *to)
 {
-	if (!block->id)
+	struct ksm_listing *listing = ksm_block_listing(from);
+
+	lockdep_assert_held(&ksm_scan_mutex);
+	if (ksm_block_is_lone(from)) {
+		move_lone(from, to);
 		return;
-	xa_erase(&ids, block->id);
-	block->id = 0;
-	ksm_count_block(block->owner, -KSM_BLOCK_ID_BYTES);
+	}
+	*ksm_block_listing(to) = *listing;
+	/* Its slot is there, so this takes no memory */
+	if (listing->id)
+		WARN_ON_ONCE(xa_is_err(xa_store(&ids, listing->id, to,
+						GFP_NOWAIT)));
+	listing->id = 0;
+}
+
+/**
+ * ksm_filter_unname - a block or group is about to be freed
+ * @listing: its listing, with none of its records in the table
+ * @owner: its mm
+ *
+ * Context: scan mutex.
+ */
+void ksm_filter_unname(struct ksm_listing *listing, struct ksm_mm *owner)
+{
+	lockdep_assert_held(&ksm_scan_mutex);
+	if (!listing->id)
+		return;
+	xa_erase(&ids, listing->id);
+	listing->id = 0;
+	ksm_count_block(owner, -KSM_BLOCK_ID_BYTES);
 }
 
 /**
@@ -393,14 +474,15 @@ void ksm_filter_add_entry(struct ksm_entry *entry)
 	if (!lines)
 		return;
 	if (!entry->id) {
-		entry->id = new_id(xa_tag_pointer(entry, ENTRY_TAG));
+		entry->id = ksm_filter_new_id(xa_tag_pointer(entry,
+							     ENTRY_TAG));
 		if (entry->id)
 			ksm_count_filter(KSM_BLOCK_ID_BYTES);
 	}
 	if (!entry->id ||
-	    find_cell(entry->id << INDEX_BITS, entry->digest, &probe))
+	    find_cell(entry->id << KSM_BLOCK_INDEX_BITS, entry->digest, &probe))
 		return;
-	nr_entries += fill_cell(entry->id << INDEX_BITS, entry->digest,
+	nr_entries += fill_cell(entry->id << KSM_BLOCK_INDEX_BITS, entry->digest,
 				entry->nid);
 }
 
@@ -417,7 +499,7 @@ void ksm_filter_drop_entry(struct ksm_entry *entry)
 	lockdep_assert_held(&ksm_scan_mutex);
 	if (!entry->id)
 		return;
-	if (find_cell(entry->id << INDEX_BITS, entry->digest, &probe)) {
+	if (find_cell(entry->id << KSM_BLOCK_INDEX_BITS, entry->digest, &probe)) {
 		empty_cell(entry->digest, &probe);
 		nr_entries--;
 	}
@@ -526,8 +608,8 @@ void ksm_filter_fit(unsigned long pages)
 	u64 wanted;
 
 	BUILD_BUG_ON(sizeof(struct filter_line) > 64);
-	BUILD_BUG_ON(KSM_BLOCK_PAGES != 1 << INDEX_BITS);
-	BUILD_BUG_ON(KSM_BLOCK_ID_BITS + INDEX_BITS > 32);
+	BUILD_BUG_ON(KSM_BLOCK_PAGES != 1 << KSM_BLOCK_INDEX_BITS);
+	BUILD_BUG_ON(KSM_BLOCK_ID_BITS + KSM_BLOCK_INDEX_BITS > 32);
 	lockdep_assert_held(&ksm_scan_mutex);
 
 	if (!pages) {
@@ -588,5 +670,5 @@ bool ksm_filter_has_entry(struct ksm_entry *entry)
 	struct probe probe;
 
 	return entry->id &&
-	       find_cell(entry->id << INDEX_BITS, entry->digest, &probe);
+	       find_cell(entry->id << KSM_BLOCK_INDEX_BITS, entry->digest, &probe);
 }

@@ -8,7 +8,7 @@
  *   edge    ksm.c advice.c rmap.c hotplug.c sysfs.c
  *   walk    unmerge.c reap.c climb.c pair.c hit.c scan.c registry.c
  *   page    sweep.c twin.c sharing.c merge.c unshare.c identity.c
- *   index   record.c filter.c stable_tree.c unstable_tree.c
+ *   index   record.c lone.c filter.c stable_tree.c unstable_tree.c
  *   sums    digest.c pace.c stats.c cost.c
  *
  * Lock legend.  Each field of a shared structure carries the letters of the
@@ -182,32 +182,157 @@ static inline u64 ksm_rec_listed(enum ksm_state state,
 #define KSM_BLOCK_SIZE		(KSM_BLOCK_PAGES * PAGE_SIZE)
 #define KSM_BLOCK_MASK		(~(KSM_BLOCK_SIZE - 1))
 #define KSM_BLOCK_ID_BITS	26
+#define KSM_BLOCK_INDEX_BITS	6
 #define KSM_FILTER_AGE_BITS	31
 
+/* An address has so many bits above those of a place in a block of 4 KiB pages */
+#define KSM_BLOCK_NUMBER_BITS	(BITS_PER_LONG - KSM_BLOCK_INDEX_BITS - 12)
+
 /**
- * struct ksm_block - the records of up to 64 neighbouring pages
- * @rb: S: node in ksm_mm.blocks, ordered by @base
- * @base: I: address of the first page, a multiple of KSM_BLOCK_SIZE
- * @owner: I: the mm
- * @present: S: which pages have a record
- * @capacity: I: how many records @rec has room for
- * @id: S: by which the filter knows the block; 0 if it does not
- * @filter_age: S: age of the filter that the records' FILTERED tells of
- * @rec: S: the records, packed in the order of their pages
+ * struct ksm_listing - by what the filter knows some records
+ * @id: S: an id, 0 if they have none
+ * @age: S: age of the filter that their FILTERED tells of
+ */
+struct ksm_listing {
+	u64	id : KSM_BLOCK_ID_BITS;
+	u64	age : KSM_FILTER_AGE_BITS;
+};
+
+/**
+ * struct ksm_block - what is known of up to 64 neighbouring pages
+ * @rb: S: node in ksm_mm.blocks, ordered by @number
+ * @number: I: address of the first page, in units of KSM_BLOCK_SIZE
+ * @capacity: I: how many records there is room for; 1: part of a struct
+ *	ksm_lone, else of a struct ksm_wide
+ * @slot: I: lone: which one of its group
+ * @index: S: lone: which page has the record
+ * @present: S: lone: there is one
  *
- * Packed, so that an area with few pages in it stays cheap: the smallest
- * block takes 64 bytes, a full one 8.875 bytes a page.
+ * Of the two kinds only the accessors below and record.c, lone.c and filter.c
+ * know.
  */
 struct ksm_block {
 	struct rb_node	rb;
-	unsigned long	base;
-	struct ksm_mm	*owner;
-	u64		present;
-	u64		capacity : 7;
-	u64		id : KSM_BLOCK_ID_BITS;
-	u64		filter_age : KSM_FILTER_AGE_BITS;
-	u64		rec[];
+	unsigned long	number : KSM_BLOCK_NUMBER_BITS;
+	unsigned long	capacity : 7;
+	unsigned long	slot : 4;
+	unsigned long	index : KSM_BLOCK_INDEX_BITS;
+	unsigned long	present : 1;
 };
+
+/**
+ * struct ksm_wide - a block with room for several records
+ * @block: see there
+ * @owner: I: the mm
+ * @present: S: which pages have a record
+ * @listing: S: see there
+ * @rec: S: the records, packed in the order of their pages
+ *
+ * A full one takes 8.875 bytes a page.
+ */
+struct ksm_wide {
+	struct ksm_block	block;
+	struct ksm_mm		*owner;
+	u64			present;
+	struct ksm_listing	listing;
+	u64			rec[];
+};
+
+/**
+ * struct ksm_lone - a block with room for one record, part of a group
+ * @block: see there
+ * @rec: S: the record
+ */
+struct ksm_lone {
+	struct ksm_block	block;
+	u64			rec;
+};
+
+#define KSM_GROUP_LONES		11
+
+/**
+ * struct ksm_group - lone blocks of an mm, wherever they are in it
+ * @owner: I: the mm
+ * @link: S: link in ksm_mm.groups while one of @lone is free
+ * @taken: S: which of @lone are not
+ * @listing: S: of all their records
+ * @lone: S: the blocks
+ *
+ * What blocks have in common is stored once, so that an area with few pages in
+ * it stays cheap: a page there takes 44 bytes, if its group is full.
+ */
+struct ksm_group {
+	struct ksm_mm		*owner;
+	struct hlist_node	link;
+	unsigned long		taken;
+	struct ksm_listing	listing;
+	struct ksm_lone		lone[KSM_GROUP_LONES];
+};
+
+static inline bool ksm_block_is_lone(const struct ksm_block *block)
+{
+	return block->capacity == 1;
+}
+
+static inline struct ksm_wide *ksm_block_wide(const struct ksm_block *block)
+{
+	return container_of(block, struct ksm_wide, block);
+}
+
+static inline struct ksm_lone *ksm_block_lone(const struct ksm_block *block)
+{
+	return container_of(block, struct ksm_lone, block);
+}
+
+static inline struct ksm_group *ksm_block_group(const struct ksm_block *block)
+{
+	struct ksm_lone *first = ksm_block_lone(block) - block->slot;
+
+	return container_of(first, struct ksm_group, lone[0]);
+}
+
+static inline struct ksm_mm *ksm_block_owner(const struct ksm_block *block)
+{
+	if (ksm_block_is_lone(block))
+		return ksm_block_group(block)->owner;
+	return ksm_block_wide(block)->owner;
+}
+
+static inline struct ksm_listing *
+ksm_block_listing(const struct ksm_block *block)
+{
+	if (ksm_block_is_lone(block))
+		return &ksm_block_group(block)->listing;
+	return &ksm_block_wide(block)->listing;
+}
+
+/* Address of the first page */
+static inline unsigned long ksm_block_base(const struct ksm_block *block)
+{
+	return (unsigned long)block->number * KSM_BLOCK_SIZE;
+}
+
+static inline unsigned long ksm_block_addr(const struct ksm_block *block,
+					   unsigned int index)
+{
+	return ksm_block_base(block) + index * PAGE_SIZE;
+}
+
+/* Which pages have a record */
+static inline u64 ksm_block_present(const struct ksm_block *block)
+{
+	if (ksm_block_is_lone(block))
+		return (u64)block->present << block->index;
+	return ksm_block_wide(block)->present;
+}
+
+/* The records, packed in the order of their pages */
+static inline u64 *ksm_block_records(const struct ksm_block *block)
+{
+	if (ksm_block_is_lone(block))
+		return &ksm_block_lone(block)->rec;
+	return ksm_block_wide(block)->rec;
+}
 
 /* Where a block or a range ends; the range may end with the last block of all */
 static inline unsigned long ksm_block_end(unsigned long addr, unsigned long end)
@@ -219,15 +344,18 @@ static inline unsigned long ksm_block_end(unsigned long addr, unsigned long end)
 static inline unsigned int ksm_block_rank(const struct ksm_block *block,
 					  unsigned int index)
 {
-	if (block->present == ~0ULL)
+	u64 present = ksm_block_present(block);
+
+	if (present == ~0ULL)
 		return index;
-	return hweight64(block->present & (BIT_ULL(index) - 1));
+	return hweight64(present & (BIT_ULL(index) - 1));
 }
 
 /**
  * struct ksm_mm - a registered mm
  * @slot: R: links into the registry; slot.mm is I, and mmgrab'ed
  * @blocks: S: the page records
+ * @groups: S: those groups of lone blocks that have room for another
  * @bytes: S: bytes taken by records and items; profit reads it unlocked
  * @exiting: R: the mm passed ksm_exit(); its page tables are taboo
  * @busy: R: KSM works on the page tables, holding mmap_lock for read
@@ -239,6 +367,7 @@ struct ksm_mm {
 	struct mm_slot	slot;
 	struct list_head known;
 	struct rb_root	blocks;
+	struct hlist_head groups;
 	unsigned long	bytes;
 	bool		exiting;
 	bool		busy;
@@ -627,6 +756,14 @@ static inline void ksm_held_end(enum ksm_held lock, u64 since)
 }
 
 /* ------------------------------------------------------------------ */
+/* lone.c                                                              */
+/* ------------------------------------------------------------------ */
+
+int ksm_lone_init(void);
+struct ksm_block *ksm_lone_alloc(struct ksm_mm *owner, gfp_t gfp);
+void ksm_lone_free(struct ksm_block *block);
+
+/* ------------------------------------------------------------------ */
 /* record.c                                                            */
 /* ------------------------------------------------------------------ */
 
@@ -656,9 +793,9 @@ void ksm_item_free(struct ksm_rmap_item *item);
 static inline u64 ksm_record_get(const struct ksm_block *block,
 				 unsigned int index)
 {
-	if (!block || !(block->present & BIT_ULL(index)))
+	if (!block || !(ksm_block_present(block) & BIT_ULL(index)))
 		return KSM_NEW;
-	return block->rec[ksm_block_rank(block, index)];
+	return ksm_block_records(block)[ksm_block_rank(block, index)];
 }
 
 static inline unsigned int ksm_block_index(unsigned long addr)
@@ -683,8 +820,9 @@ bool ksm_filter_find(u64 digest, int nid, struct ksm_block **block,
 bool ksm_filter_add(struct ksm_block *block, unsigned int index, int nid);
 void ksm_filter_drop(struct ksm_block *block, unsigned int index);
 bool ksm_filter_lists(const struct ksm_block *block, u64 rec);
-void ksm_filter_block_moved(struct ksm_block *block);
-void ksm_filter_block_gone(struct ksm_block *block);
+u32 ksm_filter_new_id(void *what);
+void ksm_filter_move(struct ksm_block *from, struct ksm_block *to);
+void ksm_filter_unname(struct ksm_listing *listing, struct ksm_mm *owner);
 struct ksm_entry *ksm_filter_find_entry(u64 digest, int nid);
 void ksm_filter_add_entry(struct ksm_entry *entry);
 void ksm_filter_drop_entry(struct ksm_entry *entry);

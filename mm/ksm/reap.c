@@ -156,13 +156,13 @@ static bool reap_slice(struct ksm_mm *owner, enum ksm_lock_mode mode)
 		u64 left;
 
 		/* The last one first: so no record has to be moved */
-		for (left = block->present; left; ) {
+		for (left = ksm_block_present(block); left; ) {
 			unsigned int index = fls64(left) - 1;
 
 			left &= ~BIT_ULL(index);
 			work += reap_record(owner, block, index, mode, &freed);
 		}
-		if (!block->present) {
+		if (!ksm_block_present(block)) {
 			ksm_block_free(owner, block);
 			freed++;
 		}
@@ -170,7 +170,7 @@ static bool reap_slice(struct ksm_mm *owner, enum ksm_lock_mode mode)
 		block = next;
 		cond_resched();
 	}
-	owner->reaped = block ? block->base : 0;
+	owner->reaped = block ? ksm_block_base(block) : 0;
 	if (!RB_EMPTY_ROOT(&owner->blocks))
 		return freed;
 	ksm_registry_bury(owner);

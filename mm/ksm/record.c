@@ -20,15 +20,15 @@ static struct kmem_cache *block_cache;
 static struct kmem_cache *item_cache;
 
 /*
- * Room for so many records makes a block fit one of the sizes kmalloc() has;
- * a block for all 64 pages would waste half of its kilobyte there and has a
- * cache of its own.
+ * Room for so many records makes a wide block fit one of the sizes kmalloc()
+ * has; a block for all 64 pages would waste half of its kilobyte there and has
+ * a cache of its own.
  */
-static const u8 block_capacities[] = { 1, 5, 9, 17, 25, KSM_BLOCK_PAGES };
+static const u8 block_capacities[] = { 5, 9, 17, 25, KSM_BLOCK_PAGES };
 
 static unsigned int block_count(const struct ksm_block *block)
 {
-	return hweight64(block->present);
+	return hweight64(ksm_block_present(block));
 }
 
 static unsigned int block_capacity(unsigned int wanted)
@@ -40,9 +40,19 @@ static unsigned int block_capacity(unsigned int wanted)
 	return block_capacities[i];
 }
 
-static long block_bytes(const struct ksm_block *block)
+static void set_present(struct ksm_block *block, u64 present)
 {
-	return struct_size(block, rec, block->capacity);
+	if (ksm_block_is_lone(block)) {
+		block->present = present != 0;
+		block->index = present ? __ffs64(present) : 0;
+	} else {
+		ksm_block_wide(block)->present = present;
+	}
+}
+
+static long wide_bytes(const struct ksm_wide *wide)
+{
+	return struct_size(wide, rec, wide->block.capacity);
 }
 
 /**
@@ -56,14 +66,14 @@ static long block_bytes(const struct ksm_block *block)
 struct ksm_block *ksm_block_from(struct ksm_mm *owner, unsigned long addr)
 {
 	struct rb_node *rb = owner->blocks.rb_node;
+	unsigned long number = addr / KSM_BLOCK_SIZE;
 	struct ksm_block *best = NULL;
 
 	lockdep_assert_held(&ksm_scan_mutex);
-	addr &= KSM_BLOCK_MASK;
 	while (rb) {
 		struct ksm_block *block = rb_entry(rb, struct ksm_block, rb);
 
-		if (block->base >= addr) {
+		if (block->number >= number) {
 			best = block;
 			rb = rb->rb_left;
 		} else {
@@ -85,7 +95,7 @@ struct ksm_block *ksm_block_find(struct ksm_mm *owner, unsigned long addr)
 {
 	struct ksm_block *block = ksm_block_from(owner, addr);
 
-	return block && block->base == (addr & KSM_BLOCK_MASK) ? block : NULL;
+	return block && block->number == addr / KSM_BLOCK_SIZE ? block : NULL;
 }
 
 /**
@@ -100,28 +110,43 @@ struct ksm_block *ksm_block_next(struct ksm_block *block)
 	return rb_entry_safe(rb_next(&block->rb), struct ksm_block, rb);
 }
 
-static struct ksm_block *block_alloc(unsigned int capacity, gfp_t gfp)
+static struct ksm_block *wide_alloc(struct ksm_mm *owner,
+				    unsigned int capacity, gfp_t gfp)
 {
-	struct ksm_block *block;
+	struct ksm_wide *wide;
 
 	if (capacity == KSM_BLOCK_PAGES)
-		block = kmem_cache_alloc(block_cache, gfp);
+		wide = kmem_cache_alloc(block_cache, gfp);
 	else
-		block = kmalloc(struct_size(block, rec, capacity), gfp);
-	if (block) {
-		block->capacity = capacity;
-		block->id = 0;
-		block->filter_age = 0;
-	}
-	return block;
+		wide = kmalloc(struct_size(wide, rec, capacity), gfp);
+	if (!wide)
+		return NULL;
+	wide->block.capacity = capacity;
+	wide->block.slot = 0;
+	wide->block.index = 0;
+	wide->block.present = 0;
+	wide->owner = owner;
+	wide->present = 0;
+	wide->listing = (struct ksm_listing){};
+	ksm_count_block(owner, wide_bytes(wide));
+	return &wide->block;
 }
 
+/* Without records of its own, be there some in the filter or not */
 static void block_release(struct ksm_block *block)
 {
+	struct ksm_wide *wide = ksm_block_wide(block);
+
+	if (ksm_block_is_lone(block)) {
+		ksm_lone_free(block);
+		return;
+	}
+	ksm_count_block(wide->owner, -wide_bytes(wide));
+	ksm_filter_unname(&wide->listing, wide->owner);
 	if (block->capacity == KSM_BLOCK_PAGES)
-		kmem_cache_free(block_cache, block);
+		kmem_cache_free(block_cache, wide);
 	else
-		kfree(block);
+		kfree(wide);
 }
 
 static void block_link(struct ksm_mm *owner, struct ksm_block *block)
@@ -131,13 +156,27 @@ static void block_link(struct ksm_mm *owner, struct ksm_block *block)
 
 	while (*link) {
 		parent = *link;
-		if (block->base < rb_entry(parent, struct ksm_block, rb)->base)
+		if (block->number <
+		    rb_entry(parent, struct ksm_block, rb)->number)
 			link = &parent->rb_left;
 		else
 			link = &parent->rb_right;
 	}
 	rb_link_node(&block->rb, parent, link);
 	rb_insert_color(&block->rb, &owner->blocks);
+}
+
+/* Have a larger block, still empty, take the place of another */
+static void block_replace(struct ksm_mm *owner, struct ksm_block *old,
+			  struct ksm_block *block)
+{
+	/* First: records that can be listed no more lose their FILTERED here */
+	ksm_filter_move(old, block);
+	memcpy(ksm_block_records(block), ksm_block_records(old),
+	       block_count(old) * sizeof(u64));
+	set_present(block, ksm_block_present(old));
+	rb_replace_node(&old->rb, &block->rb, &owner->blocks);
+	block_release(old);
 }
 
 /**
@@ -159,29 +198,20 @@ struct ksm_block *ksm_block_reserve(struct ksm_mm *owner, unsigned long base,
 	struct ksm_block *block;
 	unsigned int need;
 
-	need = hweight64(wanted | (old ? old->present : 0));
+	need = hweight64(wanted | (old ? ksm_block_present(old) : 0));
 	if (old && old->capacity >= need)
 		return old;
-	block = block_alloc(block_capacity(max(need, 1U)), gfp);
+	if (need > 1)
+		block = wide_alloc(owner, block_capacity(need), gfp);
+	else
+		block = ksm_lone_alloc(owner, gfp);
 	if (!block)
 		return NULL;
-	block->base = base;
-	block->owner = owner;
-	if (old) {
-		block->present = old->present;
-		block->id = old->id;
-		block->filter_age = old->filter_age;
-		memcpy(block->rec, old->rec,
-		       block_count(old) * sizeof(old->rec[0]));
-		rb_replace_node(&old->rb, &block->rb, &owner->blocks);
-		ksm_filter_block_moved(block);
-		ksm_count_block(owner, -block_bytes(old));
-		block_release(old);
-	} else {
-		block->present = 0;
+	block->number = base / KSM_BLOCK_SIZE;
+	if (old)
+		block_replace(owner, old, block);
+	else
 		block_link(owner, block);
-	}
-	ksm_count_block(owner, block_bytes(block));
 	return block;
 }
 
@@ -195,11 +225,9 @@ struct ksm_block *ksm_block_reserve(struct ksm_mm *owner, unsigned long base,
 void ksm_block_free(struct ksm_mm *owner, struct ksm_block *block)
 {
 	lockdep_assert_held(&ksm_scan_mutex);
-	if (WARN_ON_ONCE(block->present))
+	if (WARN_ON_ONCE(ksm_block_present(block)))
 		return;
-	ksm_filter_block_gone(block);
 	rb_erase(&block->rb, &owner->blocks);
-	ksm_count_block(owner, -block_bytes(block));
 	block_release(block);
 }
 
@@ -224,26 +252,26 @@ static bool same_page(u64 old, u64 rec)
  */
 void ksm_record_set(struct ksm_block *block, unsigned int index, u64 rec)
 {
-	unsigned int rank = ksm_block_rank(block, index);
-	unsigned int count = block_count(block);
+	u64 *at = ksm_block_records(block) + ksm_block_rank(block, index);
+	u64 present = ksm_block_present(block);
+	u64 *end;
 
 	lockdep_assert_held(&ksm_scan_mutex);
-	if (block->present & BIT_ULL(index)) {
-		if (same_page(block->rec[rank], rec))
-			rec |= block->rec[rank] & KSM_REC_FILTERED;
+	if (present & BIT_ULL(index)) {
+		if (same_page(*at, rec))
+			rec |= *at & KSM_REC_FILTERED;
 		else
 			ksm_filter_drop(block, index);
-		ksm_count_state(ksm_rec_state(block->rec[rank]),
-				ksm_rec_state(rec));
-		block->rec[rank] = rec;
+		ksm_count_state(ksm_rec_state(*at), ksm_rec_state(rec));
+		*at = rec;
 		return;
 	}
-	if (WARN_ON_ONCE(count >= block->capacity))
+	if (WARN_ON_ONCE(block_count(block) >= block->capacity))
 		return;
-	memmove(&block->rec[rank + 1], &block->rec[rank],
-		(count - rank) * sizeof(rec));
-	block->rec[rank] = rec;
-	block->present |= BIT_ULL(index);
+	end = ksm_block_records(block) + block_count(block);
+	memmove(at + 1, at, (void *)end - (void *)at);
+	*at = rec;
+	set_present(block, present | BIT_ULL(index));
 	ksm_count_state(KSM_NEW, ksm_rec_state(rec));
 }
 
@@ -259,18 +287,17 @@ void ksm_record_set(struct ksm_block *block, unsigned int index, u64 rec)
  */
 void ksm_record_clear(struct ksm_block *block, unsigned int index)
 {
-	unsigned int rank, count;
+	u64 *at, *end;
 
 	lockdep_assert_held(&ksm_scan_mutex);
-	if (!block || !(block->present & BIT_ULL(index)))
+	if (!block || !(ksm_block_present(block) & BIT_ULL(index)))
 		return;
-	rank = ksm_block_rank(block, index);
-	count = block_count(block);
 	ksm_filter_drop(block, index);
-	ksm_count_state(ksm_rec_state(block->rec[rank]), KSM_NEW);
-	memmove(&block->rec[rank], &block->rec[rank + 1],
-		(count - rank - 1) * sizeof(block->rec[0]));
-	block->present &= ~BIT_ULL(index);
+	at = ksm_block_records(block) + ksm_block_rank(block, index);
+	end = ksm_block_records(block) + block_count(block);
+	ksm_count_state(ksm_rec_state(*at), KSM_NEW);
+	memmove(at, at + 1, (void *)end - (void *)(at + 1));
+	set_present(block, ksm_block_present(block) & ~BIT_ULL(index));
 }
 
 /**
@@ -356,14 +383,14 @@ void ksm_item_free(struct ksm_rmap_item *item)
  */
 int __init ksm_record_init(void)
 {
-	struct ksm_block *block;
+	struct ksm_wide *wide;
 
 	BUILD_BUG_ON(sizeof(struct ksm_rmap_item) != BIT(KSM_ITEM_SHIFT));
 	block_cache = kmem_cache_create("ksm_block",
-					struct_size(block, rec, KSM_BLOCK_PAGES),
+					struct_size(wide, rec, KSM_BLOCK_PAGES),
 					0, 0, NULL);
 	item_cache = KMEM_CACHE(ksm_rmap_item, 0);
-	if (block_cache && item_cache)
+	if (block_cache && item_cache && !ksm_lone_init())
 		return 0;
 	kmem_cache_destroy(block_cache);
 	kmem_cache_destroy(item_cache);

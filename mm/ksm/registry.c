@@ -98,6 +98,7 @@ int ksm_registry_add(struct mm_struct *mm)
 		return -ENOMEM;
 	atomic_long_inc(&nr_entries);
 	owner->blocks = RB_ROOT;
+	INIT_HLIST_HEAD(&owner->groups);
 	slot = &owner->slot;
 	mmgrab(mm);
 

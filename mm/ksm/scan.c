@@ -378,7 +378,7 @@ static void note_gone(struct scan_walk *walk, unsigned long addr)
 {
 	unsigned int index = ksm_block_index(addr);
 
-	if (walk->block && walk->block->present & BIT_ULL(index))
+	if (walk->block && ksm_block_present(walk->block) & BIT_ULL(index))
 		walk->batch->gone |= BIT_ULL(index);
 }
 
@@ -449,11 +449,11 @@ static void enter_block(struct scan_walk *walk, unsigned long addr)
 	struct ksm_block *ahead = walk->ahead;
 
 	walk->batch->base = base;
-	if (ahead && ahead->base < base)
+	if (ahead && ksm_block_base(ahead) < base)
 		ahead = ksm_block_next(ahead);
-	if (!walk->ahead_known || (ahead && ahead->base < base))
+	if (!walk->ahead_known || (ahead && ksm_block_base(ahead) < base))
 		ahead = ksm_block_from(walk->batch->owner, addr);
-	walk->block = ahead && ahead->base == base ? ahead : NULL;
+	walk->block = ahead && ksm_block_base(ahead) == base ? ahead : NULL;
 	walk->ahead = ahead;
 	walk->ahead_known = true;
 }
@@ -464,7 +464,7 @@ static bool has_work(const struct scan_walk *walk)
 	const struct ksm_batch *batch = walk->batch;
 
 	return batch->gone | batch->adopt | batch->read | batch->still ||
-	       (walk->block && !walk->block->present);
+	       (walk->block && !ksm_block_present(walk->block));
 }
 
 static bool is_enough(const struct scan_walk *walk)
@@ -500,13 +500,15 @@ static bool cross_hole(struct scan_walk *walk, unsigned long addr)
 static bool block_is_left_alone(struct scan_walk *walk, unsigned long addr)
 {
 	const struct ksm_block *block = walk->block;
+	const u64 *rec;
 	unsigned int i;
 
-	if (!walk->smart || !block || block->present != ~0ULL)
+	if (!walk->smart || !block || ksm_block_present(block) != ~0ULL)
 		return false;
+	rec = ksm_block_records(block);
 	for (i = 0; i < KSM_BLOCK_PAGES; i++) {
-		if (ksm_rec_state(block->rec[i]) != KSM_RESTLESS ||
-		    !left_alone(addr, ksm_rec_age(block->rec[i])))
+		if (ksm_rec_state(rec[i]) != KSM_RESTLESS ||
+		    !left_alone(addr, ksm_rec_age(rec[i])))
 			return false;
 	}
 	return true;

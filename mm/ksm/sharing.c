@@ -221,11 +221,11 @@ bool ksm_records_in(struct ksm_mm *owner, unsigned long from, unsigned long to)
 {
 	struct ksm_block *block;
 
-	for (block = ksm_block_from(owner, from); block && block->base < to;
+	for (block = ksm_block_from(owner, from); block && ksm_block_base(block) < to;
 	     block = ksm_block_next(block)) {
-		u64 mask = block_mask(block->base, from, to);
+		u64 mask = block_mask(ksm_block_base(block), from, to);
 
-		if (!block->present || (block->present & mask))
+		if (!ksm_block_present(block) || (ksm_block_present(block) & mask))
 			return true;
 	}
 	return false;
@@ -251,9 +251,10 @@ bool ksm_records_drop(struct ksm_mm *owner, unsigned long *from,
 	struct ksm_block *block = ksm_block_from(owner, *from);
 	unsigned int done = 0;
 
-	while (block && block->base < to) {
+	while (block && ksm_block_base(block) < to) {
 		struct ksm_block *next = ksm_block_next(block);
-		u64 left = block->present & block_mask(block->base, *from, to);
+		u64 left = ksm_block_present(block) &
+			   block_mask(ksm_block_base(block), *from, to);
 
 		/* The last one first: so no record has to be moved */
 		for (; left; done++) {
@@ -262,11 +263,11 @@ bool ksm_records_drop(struct ksm_mm *owner, unsigned long *from,
 			left &= ~BIT_ULL(index);
 			ksm_record_drop(owner, block, index, mode);
 		}
-		if (!block->present)
+		if (!ksm_block_present(block))
 			ksm_block_free(owner, block);
 		block = next;
 		if (block && done >= most) {
-			*from = min(block->base, to);
+			*from = min(ksm_block_base(block), to);
 			return *from == to;
 		}
 	}

@@ -74,7 +74,7 @@ void ksm_twin_settle(struct ksm_block *block, unsigned int index,
 		     unsigned int age, bool watched, unsigned long pfn,
 		     u64 digest, struct ksm_unstable_pos *pos)
 {
-	struct ksm_mm *owner = block->owner;
+	struct ksm_mm *owner = ksm_block_owner(block);
 	int nid = ksm_tree_nid(pfn);
 	struct ksm_rmap_item *item;
 
@@ -83,7 +83,7 @@ void ksm_twin_settle(struct ksm_block *block, unsigned int index,
 				     ksm_frame_tag(pfn), digest));
 	if (ksm_filter_add(block, index, nid))
 		return;
-	item = ksm_item_alloc(owner, block->base + index * PAGE_SIZE,
+	item = ksm_item_alloc(owner, ksm_block_addr(block, index),
 			      KSM_GFP_LOCKED);
 	if (item)
 		ksm_twin_list(item, pos, nid, pfn, watched, age, digest);
@@ -131,8 +131,8 @@ static struct ksm_rmap_item *promote(struct ksm_block *block,
 	u64 rec = ksm_record_get(block, index);
 	struct ksm_rmap_item *item;
 
-	item = ksm_item_alloc(block->owner, block->base + index * PAGE_SIZE,
-			      KSM_GFP_LOCKED);
+	item = ksm_item_alloc(ksm_block_owner(block),
+			      ksm_block_addr(block, index), KSM_GFP_LOCKED);
 	if (!item)
 		return ERR_PTR(-ENOMEM);
 	ksm_twin_list(item, pos, nid, KSM_ANY_PFN, ksm_rec_watched(rec),

@@ -2,6 +2,7 @@
 /*
  * Tests of the filter (filter.c), against a plain list of what is in it.
  */
+#include <kunit/static_stub.h>
 #include <linux/hash.h>
 #include <linux/slab.h>
 #include "helpers.h"
@@ -339,6 +340,147 @@ static void block_moves(struct kunit *test)
 	ksm_scan_unlock();
 }
 
+/* A page alone in its block, listed by the block's number */
+static struct ksm_block *lone(struct kunit *test, struct ksm_mm *owner,
+			      unsigned int number)
+{
+	struct ksm_block *block;
+	unsigned int index = number % KSM_BLOCK_PAGES;
+
+	block = ksm_block_reserve(owner, number * KSM_BLOCK_SIZE,
+				  BIT_ULL(index), GFP_KERNEL);
+	if (!block) {
+		KUNIT_FAIL(test, "no memory");
+		return NULL;
+	}
+	ksm_record_set(block, index, ksm_rec_plain(KSM_SETTLED, 0, true, number,
+						   strong_digest(number)));
+	KUNIT_EXPECT_TRUE(test, ksm_filter_add(block, index, 0));
+	return block;
+}
+
+static void expect_lone(struct kunit *test, struct ksm_mm *owner,
+			unsigned int number, bool there)
+{
+	struct ksm_block *block = ksm_block_find(owner, number * KSM_BLOCK_SIZE);
+	struct ksm_block *found;
+	unsigned int at;
+
+	KUNIT_EXPECT_EQ(test, there, ksm_filter_find(strong_digest(number), 0,
+						     &found, &at));
+	KUNIT_EXPECT_EQ(test, there,
+			ksm_filter_lists(block, ksm_record_get(block, number %
+							       KSM_BLOCK_PAGES)));
+	if (there) {
+		KUNIT_EXPECT_PTR_EQ(test, found, block);
+		KUNIT_EXPECT_EQ(test, at, number % KSM_BLOCK_PAGES);
+	}
+}
+
+static void drop_lones(struct ksm_mm *owner)
+{
+	unsigned long from = 0;
+
+	ksm_records_drop(owner, &from, ULONG_MAX, UINT_MAX, KSM_LOCK_TRY);
+	ksm_filter_fit(0);
+}
+
+/*
+ * Lone blocks are found by their group's id, which is one for all of them; and
+ * by that of the block that one of them grows to
+ */
+static void lone_block_grows(struct kunit *test)
+{
+	enum { LONES = 3 * KSM_GROUP_LONES };
+	struct ksm_mm *owner = ksm_kunit_owner(test);
+	unsigned long bytes = 3 * (sizeof(struct ksm_group) +
+				   KSM_BLOCK_ID_BYTES);
+	struct ksm_stats before;
+	struct ksm_block *block;
+	unsigned int i, j;
+
+	ksm_scan_lock();
+	before = ksm_stats;
+	ksm_filter_fit(LONES);
+	for (i = 0; i < LONES; i++)
+		lone(test, owner, i);
+	KUNIT_EXPECT_EQ(test, owner->bytes, bytes);
+	for (i = 0; i < LONES; i += 2) {
+		block = ksm_block_reserve(owner, i * KSM_BLOCK_SIZE, 0x5555,
+					  GFP_KERNEL);
+		KUNIT_EXPECT_NOT_NULL(test, block);
+		if (block)
+			KUNIT_EXPECT_FALSE(test, ksm_block_is_lone(block));
+		for (j = 0; j < LONES; j++)
+			expect_lone(test, owner, j, true);
+		ksm_kunit_check_owner(test, owner);
+	}
+	drop_lones(owner);
+	KUNIT_EXPECT_EQ(test, 0, memcmp(&before, &ksm_stats, sizeof(before)));
+	ksm_scan_unlock();
+}
+
+/* A table that is new knows none of them; one that is listed is all it lists */
+static void lone_block_is_listed_anew(struct kunit *test)
+{
+	struct ksm_mm *owner = ksm_kunit_owner(test);
+	struct ksm_stats before;
+	unsigned int i;
+
+	ksm_scan_lock();
+	before = ksm_stats;
+	ksm_filter_fit(KSM_GROUP_LONES);
+	for (i = 0; i < KSM_GROUP_LONES; i++)
+		lone(test, owner, i);
+	ksm_filter_renew();
+	for (i = 0; i < KSM_GROUP_LONES; i++)
+		expect_lone(test, owner, i, false);
+	KUNIT_EXPECT_TRUE(test, ksm_filter_add(ksm_block_find(owner, 0), 0, 0));
+	for (i = 0; i < KSM_GROUP_LONES; i++)
+		expect_lone(test, owner, i, i == 0);
+	KUNIT_EXPECT_EQ(test, ksm_stats.filtered, before.filtered + 1);
+	ksm_kunit_check_owner(test, owner);
+	drop_lones(owner);
+	KUNIT_EXPECT_EQ(test, 0, memcmp(&before, &ksm_stats, sizeof(before)));
+	ksm_scan_unlock();
+}
+
+static u32 no_id(void *what)
+{
+	return 0;
+}
+
+/* Without memory for an id the block grows all the same, not listed for now */
+static void lone_block_grows_without_id(struct kunit *test)
+{
+	struct ksm_mm *owner = ksm_kunit_owner(test);
+	struct ksm_block *block;
+	struct ksm_stats before;
+
+	ksm_scan_lock();
+	before = ksm_stats;
+	ksm_filter_fit(KSM_BLOCK_PAGES);
+	lone(test, owner, 0);
+	lone(test, owner, 5);
+	kunit_activate_static_stub(test, ksm_filter_new_id, no_id);
+	block = ksm_block_reserve(owner, 5 * KSM_BLOCK_SIZE, 0x5555, GFP_KERNEL);
+	kunit_deactivate_static_stub(test, ksm_filter_new_id);
+	KUNIT_EXPECT_NOT_NULL(test, block);
+	if (block)
+		KUNIT_EXPECT_EQ(test, ksm_rec_digest(ksm_record_get(block, 5)),
+				strong_digest(5));
+	expect_lone(test, owner, 5, false);
+	expect_lone(test, owner, 0, true);
+	KUNIT_EXPECT_EQ(test, ksm_stats.filtered, before.filtered + 1);
+	ksm_kunit_check_owner(test, owner);
+	/* It is listed at its next visit */
+	KUNIT_EXPECT_TRUE(test, block && ksm_filter_add(block, 5, 0));
+	expect_lone(test, owner, 5, true);
+	drop_lones(owner);
+	KUNIT_EXPECT_EQ(test, 0, memcmp(&before, &ksm_stats, sizeof(before)));
+	ksm_scan_unlock();
+}
+
 /* Before there is a table, and after, nothing is found and nothing listed */
 static void without_table(struct kunit *test)
 {
@@ -360,6 +502,9 @@ static struct kunit_case filter_cases[] = {
 	KUNIT_CASE(fit_is_stable),
 	KUNIT_CASE(renewed),
 	KUNIT_CASE(block_moves),
+	KUNIT_CASE(lone_block_grows),
+	KUNIT_CASE(lone_block_is_listed_anew),
+	KUNIT_CASE(lone_block_grows_without_id),
 	KUNIT_CASE(without_table),
 	{}
 };

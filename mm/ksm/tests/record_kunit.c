@@ -9,7 +9,7 @@
 
 #define BLOCKS		8
 #define STEPS		20000
-#define PLAIN_BYTES(n)	(sizeof(struct ksm_block) + (n) * sizeof(u64))
+#define WIDE_BYTES(n)	(sizeof(struct ksm_wide) + (n) * sizeof(u64))
 
 /* What the records should be: 0, which is KSM_NEW, where there is none */
 struct model {
@@ -140,18 +140,18 @@ static const char *block_differs(struct model *model, unsigned int which)
 		return "a block too many or too few";
 	if (!block)
 		return NULL;
-	if (block->base != model->base[which])
+	if (ksm_block_base(block) != model->base[which])
 		return "block of another address";
 	if (block->capacity != model->capacity[which])
 		return "capacity changed";
 	for (i = 0; i < KSM_BLOCK_PAGES; i++) {
 		u64 want = model->rec[which][i];
 
-		if (!!(block->present & BIT_ULL(i)) != !!want)
+		if (!!(ksm_block_present(block) & BIT_ULL(i)) != !!want)
 			return "present bit";
 		if (ksm_record_get(block, i) != want)
 			return "record";
-		if (want && block->rec[rank++] != want)
+		if (want && ksm_block_records(block)[rank++] != want)
 			return "packed order";
 	}
 	return rank > block->capacity ? "overflow" : NULL;
@@ -160,7 +160,7 @@ static const char *block_differs(struct model *model, unsigned int which)
 static const char *totals_differ(struct model *model)
 {
 	unsigned long records = 0, settled = 0, bytes = 0;
-	unsigned int which, i;
+	unsigned int which, i, lones = 0;
 
 	for (which = 0; which < BLOCKS; which++) {
 		for (i = 0; i < KSM_BLOCK_PAGES; i++) {
@@ -169,9 +169,12 @@ static const char *totals_differ(struct model *model)
 			records += !!rec;
 			settled += ksm_rec_state(rec) == KSM_SETTLED;
 		}
-		if (model->capacity[which])
-			bytes += PLAIN_BYTES(model->capacity[which]);
+		if (model->capacity[which] > 1)
+			bytes += WIDE_BYTES(model->capacity[which]);
+		lones += model->capacity[which] == 1;
 	}
+	/* They all fit into one group */
+	bytes += lones ? sizeof(struct ksm_group) : 0;
 	if (ksm_stats.records - model->before.records != records)
 		return "stats.records";
 	if (ksm_stats.unshared - model->before.unshared != settled)
@@ -244,7 +247,7 @@ static const char *random_step(struct model *model, unsigned int which,
 			memset(model->rec[which], 0,
 			       sizeof(model->rec[which]));
 		}
-		if (block->present)
+		if (ksm_block_present(block))
 			return NULL;
 		ksm_block_free(model->owner, block);
 		model->capacity[which] = 0;
@@ -323,13 +326,15 @@ static void block_grows(struct kunit *test)
 			break;
 		ksm_record_set(block, i, ksm_rec_plain(KSM_SETTLED, 0, true, i, i));
 		KUNIT_EXPECT_EQ(test, owner->bytes,
-				PLAIN_BYTES(block->capacity));
-		KUNIT_EXPECT_EQ(test, hweight64(block->present),
+				block->capacity == 1 ? sizeof(struct ksm_group) :
+				WIDE_BYTES(block->capacity));
+		KUNIT_EXPECT_EQ(test, hweight64(ksm_block_present(block)),
 				KSM_BLOCK_PAGES - i);
 	}
 	KUNIT_EXPECT_NOT_NULL(test, block);
 	for (i = 0; block && i < KSM_BLOCK_PAGES; i++) {
-		KUNIT_EXPECT_EQ(test, ksm_rec_tag(block->rec[i]), i);
+		KUNIT_EXPECT_EQ(test, ksm_rec_tag(ksm_block_records(block)[i]),
+				i);
 		KUNIT_EXPECT_EQ(test, ksm_rec_digest(ksm_record_get(block, i)),
 				i);
 	}
@@ -341,14 +346,78 @@ static void block_grows(struct kunit *test)
 static void block_is_small(struct kunit *test)
 {
 	struct ksm_mm *owner = ksm_kunit_owner(test);
+	unsigned int i;
 
 	ksm_scan_lock();
-	KUNIT_EXPECT_NOT_NULL(test, ksm_block_reserve(owner, 0, 1, GFP_KERNEL));
-	KUNIT_EXPECT_LE(test, owner->bytes, 64);
 	KUNIT_EXPECT_NOT_NULL(test, ksm_block_reserve(owner, 0, ~0ULL,
 						      GFP_KERNEL));
 	KUNIT_EXPECT_LE(test, owner->bytes, 9 * KSM_BLOCK_PAGES);
 	drop_blocks(owner);
+	for (i = 0; i < KSM_GROUP_LONES; i++)
+		KUNIT_EXPECT_NOT_NULL(test, ksm_block_reserve(owner,
+							      i * KSM_BLOCK_SIZE,
+							      1, GFP_KERNEL));
+	KUNIT_EXPECT_LE(test, owner->bytes, 44 * KSM_GROUP_LONES);
+	drop_blocks(owner);
+	ksm_scan_unlock();
+}
+
+/* Make a lone block, without a look at what it costs */
+static struct ksm_block *lone(struct kunit *test, struct ksm_mm *owner,
+			      unsigned int number)
+{
+	struct ksm_block *block;
+
+	block = ksm_block_reserve(owner, number * KSM_BLOCK_SIZE,
+				  BIT_ULL(number % KSM_BLOCK_PAGES), GFP_KERNEL);
+	if (block)
+		ksm_record_set(block, number % KSM_BLOCK_PAGES,
+			       ksm_rec_plain(KSM_VOLATILE, 0, false, number,
+					     number));
+	else
+		KUNIT_FAIL(test, "no memory");
+	return block;
+}
+
+/* What was freed is used again, and a group without blocks is freed */
+static void lone_blocks_share_groups(struct kunit *test)
+{
+	enum { GROUPS = 5, LONES = GROUPS * KSM_GROUP_LONES };
+	struct ksm_mm *owner = ksm_kunit_owner(test);
+	struct ksm_block *block;
+	unsigned int i;
+
+	ksm_scan_lock();
+	for (i = 0; i < LONES; i++) {
+		lone(test, owner, i);
+		KUNIT_EXPECT_EQ(test, owner->bytes, sizeof(struct ksm_group) *
+				(i / KSM_GROUP_LONES + 1));
+	}
+	KUNIT_EXPECT_TRUE(test, hlist_empty(&owner->groups));
+	/* Out of each group some, and others in their place */
+	for (i = 0; i < LONES; i += 3) {
+		block = ksm_block_find(owner, i * KSM_BLOCK_SIZE);
+		ksm_record_clear(block, i % KSM_BLOCK_PAGES);
+		ksm_block_free(owner, block);
+	}
+	KUNIT_EXPECT_EQ(test, owner->bytes, GROUPS * sizeof(struct ksm_group));
+	ksm_kunit_check_owner(test, owner);
+	for (i = 0; i < LONES; i += 3)
+		lone(test, owner, LONES + i);
+	KUNIT_EXPECT_EQ(test, owner->bytes, GROUPS * sizeof(struct ksm_group));
+	KUNIT_EXPECT_TRUE(test, hlist_empty(&owner->groups));
+	ksm_kunit_check_owner(test, owner);
+	for (i = 0; i < LONES; i++) {
+		unsigned int number = i % 3 ? i : LONES + i;
+		unsigned long addr = number * KSM_BLOCK_SIZE +
+				     number % KSM_BLOCK_PAGES * PAGE_SIZE;
+
+		KUNIT_EXPECT_EQ(test, ksm_rec_digest(ksm_record_at(owner, addr)),
+				number);
+	}
+	drop_blocks(owner);
+	KUNIT_EXPECT_EQ(test, owner->bytes, 0);
+	KUNIT_EXPECT_TRUE(test, hlist_empty(&owner->groups));
 	ksm_scan_unlock();
 }
 
@@ -373,9 +442,10 @@ static void blocks_in_order(struct kunit *test)
 	     block = ksm_block_next(block)) {
 		struct ksm_block *next = ksm_block_next(block);
 
-		KUNIT_EXPECT_TRUE(test, !next || next->base > block->base);
-		KUNIT_EXPECT_TRUE(test, made &
-				  BIT_ULL(block->base / KSM_BLOCK_SIZE));
+		KUNIT_EXPECT_TRUE(test, !next || ksm_block_base(next) >
+						 ksm_block_base(block));
+		KUNIT_EXPECT_TRUE(test, made & BIT_ULL(ksm_block_base(block) /
+						       KSM_BLOCK_SIZE));
 		count++;
 	}
 	KUNIT_EXPECT_EQ(test, count, hweight64(made));
@@ -390,7 +460,7 @@ static void blocks_in_order(struct kunit *test)
 		block = ksm_block_from(owner, in_it);
 		KUNIT_EXPECT_EQ(test, !!block, !!rest);
 		if (block && rest)
-			KUNIT_EXPECT_EQ(test, block->base,
+			KUNIT_EXPECT_EQ(test, ksm_block_base(block),
 					__ffs64(rest) * KSM_BLOCK_SIZE);
 	}
 	drop_blocks(owner);
@@ -498,6 +568,7 @@ static struct kunit_case record_cases[] = {
 	KUNIT_CASE(blocks_random),
 	KUNIT_CASE(block_grows),
 	KUNIT_CASE(block_is_small),
+	KUNIT_CASE(lone_blocks_share_groups),
 	KUNIT_CASE(blocks_in_order),
 	KUNIT_CASE(reserve_without_memory),
 	KUNIT_CASE(items_are_counted),

@@ -56,7 +56,7 @@ static const char *range_differs(struct ksm_mm *owner, const bool *there)
 	}
 	for (block = ksm_block_from(owner, 0); block;
 	     block = ksm_block_next(block)) {
-		if (!block->present)
+		if (!ksm_block_present(block))
 			return "an empty block was left";
 	}
 	return NULL;

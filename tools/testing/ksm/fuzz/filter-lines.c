@@ -12,12 +12,15 @@
 
 static u64 digest_of(u32 where)
 {
-	void *at = xa_load(&ids, where >> INDEX_BITS);
+	void *at = xa_load(&ids, where >> KSM_BLOCK_INDEX_BITS);
+	struct ksm_block *block;
+	unsigned int index;
 
 	must(at);
-	if (xa_pointer_tag(at))
+	if (xa_pointer_tag(at) == ENTRY_TAG)
 		return ((struct ksm_entry *)xa_untag_pointer(at))->digest;
-	return ksm_rec_digest(ksm_record_get(at, where % KSM_BLOCK_PAGES));
+	block = block_at(at, where, &index);
+	return ksm_rec_digest(ksm_record_get(block, index));
 }
 
 /* Count a cell in the lines on its way from its first line to the one it is in */

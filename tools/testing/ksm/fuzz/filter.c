@@ -196,6 +196,17 @@ static void drop_item(unsigned int page)
 	pages[page].item = NULL;
 }
 
+/* The only record of a block may have had no id where the block has grown to */
+static void lose_listing(struct ksm_block *block, unsigned int page)
+{
+	unsigned int first = page - index_of(page), i;
+
+	must(hweight64(ksm_block_present(block)) == 1);
+	i = __ffs64(ksm_block_present(block));
+	must(pages[first + i].nid != NOWHERE);
+	unlist(first + i);
+}
+
 /* Set a record without an item */
 static bool set(unsigned int page, enum ksm_state state, u16 tag, u64 digest)
 {
@@ -206,9 +217,11 @@ static bool set(unsigned int page, enum ksm_state state, u16 tag, u64 digest)
 
 	block = ksm_block_reserve(owner_of(page), addr_of(page) & KSM_BLOCK_MASK,
 				  BIT_ULL(index_of(page)), GFP_KERNEL);
-	must(!block == (fuzz_failures() > failures));
+	must(block || fuzz_failures() > failures);
 	if (!block)
 		return false;
+	if (fuzz_failures() > failures)
+		lose_listing(block, page);
 	ksm_record_set(block, index_of(page),
 		       ksm_rec_plain(state, fuzz_below(16), fuzz_below(2), tag,
 				     digest));
@@ -305,7 +318,7 @@ static void free_empty_block(unsigned int page)
 {
 	struct ksm_block *block = block_of(page);
 
-	if (block && !block->present)
+	if (block && !ksm_block_present(block))
 		ksm_block_free(owner_of(page), block);
 }
 
@@ -334,7 +347,7 @@ static void promote(void)
 	check_find(digest, nid, page);
 	if (page == PAGES || !ksm_filter_find(digest, nid, &block, &index))
 		return;
-	item = ksm_item_alloc(block->owner, addr_of(page), GFP_KERNEL);
+	item = ksm_item_alloc(ksm_block_owner(block), addr_of(page), GFP_KERNEL);
 	if (!item)
 		return;
 	must(!ksm_unstable_first(&pos, nid, digest));

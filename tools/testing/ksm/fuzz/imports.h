@@ -41,6 +41,8 @@
 #define DIV_ROUND_UP_ULL(n, d)	DIV_ROUND_UP((unsigned long long)(n), d)
 #define div_u64(n, d)		((u64)(n) / (u32)(d))
 #define div64_u64(n, d)		((u64)(n) / (u64)(d))
+#define KUNIT_STATIC_STUB_REDIRECT(...)	do { } while (0)
+#define __ffs64(word)		__builtin_ctzll(word)
 
 #undef min
 #undef max

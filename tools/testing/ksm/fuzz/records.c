@@ -5,11 +5,16 @@
  */
 #include "fuzz.h"
 
-#define BLOCKS	5
+#define BLOCKS	15
 
-/* The ends of the address space, neighbours, and one apart */
+/*
+ * The ends of the address space, neighbours, and others apart: more than there
+ * are lone blocks in a group
+ */
 static const unsigned long bases[BLOCKS] = {
-	0, KSM_BLOCK_SIZE, 2 * KSM_BLOCK_SIZE, 1UL << 46, -KSM_BLOCK_SIZE,
+	0, KSM_BLOCK_SIZE, 2 * KSM_BLOCK_SIZE, 1UL << 24, 1UL << 25, 1UL << 26,
+	1UL << 30, 1UL << 31, 1UL << 32, 1UL << 35, 1UL << 38, 1UL << 46,
+	1UL << 47, 1UL << 56, -KSM_BLOCK_SIZE,
 };
 
 /* What a page was said to be; all zero if it has no record */
@@ -68,14 +73,14 @@ static u64 present(const struct block_model *block)
 	return mask;
 }
 
-/* A block is as large as those that kmalloc() has, and not too large */
+/* A wide block is as large as those that kmalloc() has, and not too large */
 static void check_size(const struct ksm_block *block)
 {
-	size_t size = struct_size(block, rec, block->capacity);
+	size_t size = struct_size(ksm_block_wide(block), rec, block->capacity);
 
-	must(hweight64(block->present) <= block->capacity);
-	must(size == 64 || size == 96 || size == 128 || size == 192 ||
-	     size == 256 || block->capacity == KSM_BLOCK_PAGES);
+	must(hweight64(ksm_block_present(block)) <= block->capacity);
+	must(ksm_block_is_lone(block) || size == 96 || size == 128 ||
+	     size == 192 || size == 256 || block->capacity == KSM_BLOCK_PAGES);
 }
 
 static void check_page(const struct page_model *page, u64 rec)
@@ -98,7 +103,7 @@ static void check_block(const struct ksm_block *block,
 {
 	unsigned int i;
 
-	must(block->present == present(expected));
+	must(ksm_block_present(block) == present(expected));
 	check_size(block);
 	for (i = 0; i < KSM_BLOCK_PAGES; i++)
 		check_page(&expected->page[i], ksm_record_get(block, i));
@@ -113,8 +118,8 @@ static void check_owner(unsigned int index)
 	for (i = 0; i < BLOCKS; i++) {
 		if (!model[index][i].there)
 			continue;
-		must(block && block->base == bases[i]);
-		must(block->owner == fuzz_owner(index));
+		must(block && ksm_block_base(block) == bases[i]);
+		must(ksm_block_owner(block) == fuzz_owner(index));
 		check_block(block, &model[index][i]);
 		block = ksm_block_next(block);
 	}
@@ -141,7 +146,7 @@ static bool reserve(const struct place *place, u64 wanted)
 	if (!block)
 		return false;
 	must(block == block_of(place));
-	must(block->capacity >= hweight64(wanted | block->present));
+	must(block->capacity >= hweight64(wanted | ksm_block_present(block)));
 	place->model->there = true;
 	return true;
 }
@@ -267,8 +272,8 @@ static void look_up(void)
 			break;
 	}
 	must(!from == (i == BLOCKS));
-	must(!from || from->base == bases[i]);
-	must(find == (from && from->base == base ? from : NULL));
+	must(!from || ksm_block_base(from) == bases[i]);
+	must(find == (from && ksm_block_base(from) == base ? from : NULL));
 }
 
 /* A few pages, or all of them but a few */
