@@ -776,11 +776,14 @@ struct ksm_block *ksm_block_reserve(struct ksm_mm *owner, unsigned long base,
 void ksm_block_free(struct ksm_mm *owner, struct ksm_block *block);
 void ksm_record_set(struct ksm_block *block, unsigned int index, u64 rec);
 void ksm_record_clear(struct ksm_block *block, unsigned int index);
+void ksm_records_clear(struct ksm_block *block, u64 mask);
 u64 ksm_record_at(struct ksm_mm *owner, unsigned long addr);
 void ksm_record_set_at(struct ksm_mm *owner, unsigned long addr, u64 rec);
 struct ksm_rmap_item *ksm_item_alloc(struct ksm_mm *owner, unsigned long addr,
 				     gfp_t gfp);
 void ksm_item_free(struct ksm_rmap_item *item);
+void ksm_items_free(struct ksm_mm *owner, struct ksm_rmap_item **items,
+		    unsigned int nr);
 
 /**
  * ksm_record_get - read a record

@@ -301,6 +301,36 @@ void ksm_record_clear(struct ksm_block *block, unsigned int index)
 }
 
 /**
+ * ksm_records_clear - forget some pages of a block
+ * @block: the block
+ * @mask: which pages; some may have no record
+ *
+ * As ksm_record_clear() for each of them, but cheaper for many.
+ *
+ * Context: scan mutex.
+ */
+void ksm_records_clear(struct ksm_block *block, u64 mask)
+{
+	u64 *rec = ksm_block_records(block), *to = rec;
+	u64 present = ksm_block_present(block), left;
+
+	lockdep_assert_held(&ksm_scan_mutex);
+	/* Records from @rec on are still where the bitmap says */
+	for (left = present; left; left &= left - 1, rec++) {
+		unsigned int index = __ffs64(left);
+
+		if (!(mask & BIT_ULL(index))) {
+			*to++ = *rec;
+			continue;
+		}
+		if (ksm_filter_lists(block, *rec))
+			ksm_filter_drop(block, index);
+		ksm_count_state(ksm_rec_state(*rec), KSM_NEW);
+	}
+	set_present(block, present & ~mask);
+}
+
+/**
  * ksm_record_at - read the record of an address
  * @owner: the mm
  * @addr: the address
@@ -373,6 +403,21 @@ void ksm_item_free(struct ksm_rmap_item *item)
 		return;
 	ksm_count_item(item->owner, -1);
 	kmem_cache_free(item_cache, item);
+}
+
+/**
+ * ksm_items_free - free rmap items that are in neither tree
+ * @owner: the mm of all of them
+ * @items: the items
+ * @nr: how many
+ *
+ * Context: scan mutex.
+ */
+void ksm_items_free(struct ksm_mm *owner, struct ksm_rmap_item **items,
+		    unsigned int nr)
+{
+	ksm_count_item(owner, -(int)nr);
+	kmem_cache_free_bulk(item_cache, nr, (void **)items);
 }
 
 /**

@@ -231,6 +231,31 @@ bool ksm_records_in(struct ksm_mm *owner, unsigned long from, unsigned long to)
 	return false;
 }
 
+/* Forget some pages of a block: ksm_record_drop() for many */
+static void drop_in_block(struct ksm_mm *owner, struct ksm_block *block,
+			  u64 mask, enum ksm_lock_mode mode)
+{
+	struct ksm_rmap_item *items[KSM_BLOCK_PAGES];
+	u64 *rec = ksm_block_records(block), left;
+	unsigned int nr = 0;
+
+	for (left = ksm_block_present(block); left; left &= left - 1, rec++) {
+		u64 page = left & -left;
+
+		if (!(mask & page) || !ksm_rec_has_item(*rec))
+			continue;
+		items[nr] = ksm_rec_item(*rec);
+		if (ksm_rec_state(*rec) == KSM_CANDIDATE)
+			ksm_unstable_erase(items[nr++]);
+		else if (ksm_item_unlist(items[nr], mode))
+			nr++;
+		else
+			mask &= ~page;
+	}
+	ksm_records_clear(block, mask);
+	ksm_items_free(owner, items, nr);
+}
+
 /**
  * ksm_records_drop - forget the pages of a range
  * @owner: the mm
@@ -253,16 +278,11 @@ bool ksm_records_drop(struct ksm_mm *owner, unsigned long *from,
 
 	while (block && ksm_block_base(block) < to) {
 		struct ksm_block *next = ksm_block_next(block);
-		u64 left = ksm_block_present(block) &
+		u64 mask = ksm_block_present(block) &
 			   block_mask(ksm_block_base(block), *from, to);
 
-		/* The last one first: so no record has to be moved */
-		for (; left; done++) {
-			unsigned int index = fls64(left) - 1;
-
-			left &= ~BIT_ULL(index);
-			ksm_record_drop(owner, block, index, mode);
-		}
+		drop_in_block(owner, block, mask, mode);
+		done += hweight64(mask);
 		if (!ksm_block_present(block))
 			ksm_block_free(owner, block);
 		block = next;

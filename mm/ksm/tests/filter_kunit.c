@@ -481,6 +481,43 @@ static void lone_block_grows_without_id(struct kunit *test)
 	ksm_scan_unlock();
 }
 
+/* With the table all ids go, and come again with the next */
+static void ids_go_with_table(struct kunit *test)
+{
+	enum { LONES = 2 * KSM_GROUP_LONES };
+	struct ksm_mm *owner = ksm_kunit_owner(test);
+	struct ksm_stats before;
+	struct ksm_block *block;
+	unsigned long bytes;
+	unsigned int i;
+
+	ksm_scan_lock();
+	before = ksm_stats;
+	ksm_filter_fit(LONES);
+	for (i = 0; i < LONES; i++)
+		lone(test, owner, i);
+	KUNIT_EXPECT_NOT_NULL(test, ksm_block_reserve(owner, 0, ~0ULL,
+						      GFP_KERNEL));
+	bytes = owner->bytes;
+	ksm_filter_fit(0);
+	KUNIT_EXPECT_EQ(test, owner->bytes, bytes - 3 * KSM_BLOCK_ID_BYTES);
+	KUNIT_EXPECT_EQ(test, ksm_stats.filtered, before.filtered);
+	ksm_kunit_check_owner(test, owner);
+
+	ksm_filter_fit(LONES);
+	for (i = 0; i < LONES; i++) {
+		expect_lone(test, owner, i, false);
+		block = ksm_block_find(owner, i * KSM_BLOCK_SIZE);
+		KUNIT_EXPECT_TRUE(test, ksm_filter_add(block, i, 0));
+		expect_lone(test, owner, i, true);
+	}
+	KUNIT_EXPECT_EQ(test, owner->bytes, bytes);
+	ksm_kunit_check_owner(test, owner);
+	drop_lones(owner);
+	KUNIT_EXPECT_EQ(test, 0, memcmp(&before, &ksm_stats, sizeof(before)));
+	ksm_scan_unlock();
+}
+
 /* Before there is a table, and after, nothing is found and nothing listed */
 static void without_table(struct kunit *test)
 {
@@ -505,6 +542,7 @@ static struct kunit_case filter_cases[] = {
 	KUNIT_CASE(lone_block_grows),
 	KUNIT_CASE(lone_block_is_listed_anew),
 	KUNIT_CASE(lone_block_grows_without_id),
+	KUNIT_CASE(ids_go_with_table),
 	KUNIT_CASE(without_table),
 	{}
 };

@@ -211,11 +211,12 @@ static const char *random_step(struct model *model, unsigned int which,
 			       struct rnd_state *rnd)
 {
 	unsigned int index = ksm_kunit_below(rnd, KSM_BLOCK_PAGES);
+	u64 mask = ksm_kunit_u64(rnd) & ksm_kunit_u64(rnd);
 	struct ksm_block *block;
 	const char *wrong = NULL;
 	unsigned int i;
 
-	switch (ksm_kunit_below(rnd, 8)) {
+	switch (ksm_kunit_below(rnd, 9)) {
 	case 0:		/* room for many */
 		return reserve(model, which,
 			       ksm_kunit_u64(rnd) & ksm_kunit_u64(rnd) &
@@ -236,6 +237,16 @@ static const char *random_step(struct model *model, unsigned int which,
 		model->rec[which][index] = 0;
 		block = ksm_block_find(model->owner, model->base[which]);
 		ksm_record_clear(block, index);
+		return NULL;
+	case 7:		/* many at a time */
+		block = ksm_block_find(model->owner, model->base[which]);
+		if (!block)
+			return NULL;
+		for (i = 0; i < KSM_BLOCK_PAGES; i++) {
+			if (mask & BIT_ULL(i))
+				model->rec[which][i] = 0;
+		}
+		ksm_records_clear(block, mask);
 		return NULL;
 	default:	/* a visitor frees what is empty */
 		block = ksm_block_find(model->owner, model->base[which]);

@@ -167,6 +167,12 @@ void *kmem_cache_alloc_lru(struct kmem_cache *cache, struct list_lru *lru,
 	return p;
 }
 
+void kmem_cache_free_bulk(struct kmem_cache *cache, size_t nr, void **p)
+{
+	while (nr--)
+		kmem_cache_free(cache, p[nr]);
+}
+
 void kmem_cache_free(struct kmem_cache *cache, void *p)
 {
 	must(p);

@@ -217,6 +217,11 @@ static void clear_pages(const struct place *place, unsigned int count)
 	struct ksm_block *block = block_of(place);
 	unsigned int i;
 
+	/* Some that have no record, too */
+	if (count > 1 && block)
+		ksm_records_clear(block, GENMASK_ULL(min(place->index + count,
+							 64U) - 1,
+						     place->index));
 	for (i = place->index; i < KSM_BLOCK_PAGES && count; i++, count--) {
 		ksm_record_clear(block, i);
 		drop_item(&place->model->page[i]);
