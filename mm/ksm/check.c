@@ -66,13 +66,31 @@ static unsigned long block_bytes(struct ksm_block *block, struct ksm_mm *owner)
 					   block->capacity);
 	group = ksm_block_group(block);
 	WARN_ONCE(!(group->taken & BIT(block->slot)),
-		  "ksm: lone (2): block is free");
-	WARN_ONCE(hlist_unhashed(&group->link) !=
+		  "ksm: lone: a block is in use, and free");
+	WARN_ONCE(list_empty(&group->link) !=
 		  (hweight_long(group->taken) == KSM_GROUP_LONES),
-		  "ksm: lone (1): wrongly listed");
+		  "ksm: lone (1): group is wrongly listed");
 	if (block->slot != __ffs(group->taken))
 		return 0;
 	return bytes + sizeof(*group);
+}
+
+/* Are the blocks in the tree all that are in use? */
+static void check_groups(struct ksm_mm *owner, unsigned long lones,
+			 unsigned long groups)
+{
+	unsigned long spare = 0;
+	struct ksm_group *group;
+
+	list_for_each_entry(group, &owner->groups, link) {
+		WARN_ONCE(group->owner != owner,
+			  "ksm: lone (1): group of another mm is listed");
+		WARN_ONCE(!group->taken, "ksm: lone (2): group is empty");
+		spare += KSM_GROUP_LONES - hweight_long(group->taken);
+	}
+	WARN_ONCE(lones + spare != groups * KSM_GROUP_LONES,
+		  "ksm: lone (2): %lu blocks in use, %lu free, of %lu groups",
+		  lones, spare, groups);
 }
 
 /**
@@ -84,13 +102,18 @@ static unsigned long block_bytes(struct ksm_block *block, struct ksm_mm *owner)
  */
 void ksm_check_owner(struct ksm_mm *owner, struct ksm_stats *sum)
 {
-	unsigned long items = 0, bytes = 0;
+	unsigned long items = 0, bytes = 0, lones = 0, groups = 0;
 	struct ksm_block *block;
 	unsigned int i;
 
 	for (block = ksm_block_from(owner, 0); block;
 	     block = ksm_block_next(block)) {
 		bytes += block_bytes(block, owner);
+		if (ksm_block_is_lone(block)) {
+			lones++;
+			groups += block->slot ==
+				  __ffs(ksm_block_group(block)->taken);
+		}
 		WARN_ONCE(hweight64(ksm_block_present(block)) > block->capacity,
 			  "ksm: record (2): block overflows");
 		for (i = 0; i < KSM_BLOCK_PAGES; i++) {
@@ -119,6 +142,7 @@ void ksm_check_owner(struct ksm_mm *owner, struct ksm_stats *sum)
 		}
 		cond_resched();
 	}
+	check_groups(owner, lones, groups);
 	bytes += items * sizeof(struct ksm_rmap_item);
 	WARN_ONCE(bytes != owner->bytes, "ksm: owner has %lu bytes, not %lu",
 		  owner->bytes, bytes);

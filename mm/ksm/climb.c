@@ -357,7 +357,7 @@ out_free:
  * will see them.  A page that has one may have been cleaned for this visit: it
  * must be read, or a change would be forgotten.
  */
-static void give_up_new(struct ksm_batch *batch, const struct ksm_block *block)
+static void give_up_new(struct ksm_batch *batch, struct ksm_block *block)
 {
 	u64 left = (batch->read | batch->adopt) &
 		   ~(block ? ksm_block_present(block) : 0);
@@ -409,6 +409,5 @@ void ksm_climb_batch(struct ksm_batch *batch)
 		climb_page(batch, block, __ffs64(left));
 	ksm_cost_end(timer, KSM_RUNG_READ, hweight64(batch->read));
 	ksm_hit_flush(owner, batch->vma);
-	if (block && !ksm_block_present(block))
-		ksm_block_free(owner, block);
+	ksm_block_left(owner, block);
 }

@@ -46,7 +46,7 @@
 
 /**
  * struct filter_line - one cache line of the table, all S
- * @where: block id and index of a page; 0 for an empty cell
+ * @where: an id, and which page or lone block of it; 0 for an empty cell
  * @print: eight bits of its digest
  * @passed: cells in later lines that would have been here, had there been room
  */
@@ -131,7 +131,7 @@ static void *next_match(struct probe *probe, u32 *where)
 	return NULL;
 }
 
-static u32 where_of(const struct ksm_block *block, unsigned int index)
+static u32 where_of(struct ksm_block *block, unsigned int index)
 {
 	return (u32)ksm_block_listing(block)->id << KSM_BLOCK_INDEX_BITS |
 		(ksm_block_is_lone(block) ? block->slot : index);
@@ -160,7 +160,7 @@ static struct ksm_block *block_at(void *at, u32 where, unsigned int *index)
  * Context: scan mutex.
  * Return: true if it is.
  */
-bool ksm_filter_lists(const struct ksm_block *block, u64 rec)
+bool ksm_filter_lists(struct ksm_block *block, u64 rec)
 {
 	return rec & KSM_REC_FILTERED && !ksm_rec_has_item(rec) &&
 	       ksm_block_listing(block)->age == age;
@@ -238,6 +238,9 @@ struct ksm_entry *ksm_filter_find_entry(u64 digest, int nid)
 /**
  * ksm_filter_new_id - give something an id
  * @what: a block, or a tagged group or entry
+ *
+ * For tests alone it can be called from elsewhere: an xarray tries twice to get
+ * memory, so that they cannot have it fail.
  *
  * Context: scan mutex.
  * Return: the id; 0 if there is none, or no memory.
@@ -416,7 +419,7 @@ static void move_lone(struct ksm_block *from, struct ksm_block *to)
 /**
  * ksm_filter_move - a block is about to take the place of another
  * @from: the one that has the records
- * @to: a wide one, still empty, that they are to be copied to next
+ * @to: the other, still empty, that they are to be copied to next
  *
  * What was listed stays so, unless there is no memory: then it is as after
  * ksm_filter_drop().

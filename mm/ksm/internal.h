@@ -55,7 +55,8 @@
  * @KSM_RESTLESS: written to before each of the last looks, and not read again
  *	until it is found at rest; has no digest
  * @KSM_SETTLED: unchanged, and no other frame has its digest: listed in the
- *	filter, or else it shares its frame, by fork, with a page that is
+ *	filter; or it shares its frame, by fork, with a page that is; or it was
+ *	listed, and will be at its next visit
  * @KSM_CANDIDATE: unchanged and listed in the unstable tree by an rmap item
  * @KSM_MERGED: listed by an rmap item on the stable node that it maps
  */
@@ -201,15 +202,15 @@ struct ksm_listing {
 /**
  * struct ksm_block - what is known of up to 64 neighbouring pages
  * @rb: S: node in ksm_mm.blocks, ordered by @number
- * @number: I: address of the first page, in units of KSM_BLOCK_SIZE
- * @capacity: I: how many records there is room for; 1: part of a struct
+ * @number: S: address of the first page, in units of KSM_BLOCK_SIZE
+ * @capacity: S: how many records there is room for; 1: part of a struct
  *	ksm_lone, else of a struct ksm_wide
- * @slot: I: lone: which one of its group
+ * @slot: S: lone: which one of its group
  * @index: S: lone: which page has the record
  * @present: S: lone: there is one
  *
- * Of the two kinds only the accessors below and record.c, lone.c and filter.c
- * know.
+ * Of the two kinds only the accessors below, record.c, lone.c and filter.c
+ * know, and check.c.
  */
 struct ksm_block {
 	struct rb_node	rb;
@@ -253,7 +254,7 @@ struct ksm_lone {
 /**
  * struct ksm_group - lone blocks of an mm, wherever they are in it
  * @owner: I: the mm
- * @link: S: link in ksm_mm.groups while one of @lone is free
+ * @link: S: link in ksm_mm.groups while one of @lone is free, else empty
  * @taken: S: which of @lone are not
  * @listing: S: of all their records
  * @lone: S: the blocks
@@ -263,7 +264,7 @@ struct ksm_lone {
  */
 struct ksm_group {
 	struct ksm_mm		*owner;
-	struct hlist_node	link;
+	struct list_head	link;
 	unsigned long		taken;
 	struct ksm_listing	listing;
 	struct ksm_lone		lone[KSM_GROUP_LONES];
@@ -274,32 +275,31 @@ static inline bool ksm_block_is_lone(const struct ksm_block *block)
 	return block->capacity == 1;
 }
 
-static inline struct ksm_wide *ksm_block_wide(const struct ksm_block *block)
+static inline struct ksm_wide *ksm_block_wide(struct ksm_block *block)
 {
 	return container_of(block, struct ksm_wide, block);
 }
 
-static inline struct ksm_lone *ksm_block_lone(const struct ksm_block *block)
+static inline struct ksm_lone *ksm_block_lone(struct ksm_block *block)
 {
 	return container_of(block, struct ksm_lone, block);
 }
 
-static inline struct ksm_group *ksm_block_group(const struct ksm_block *block)
+static inline struct ksm_group *ksm_block_group(struct ksm_block *block)
 {
 	struct ksm_lone *first = ksm_block_lone(block) - block->slot;
 
 	return container_of(first, struct ksm_group, lone[0]);
 }
 
-static inline struct ksm_mm *ksm_block_owner(const struct ksm_block *block)
+static inline struct ksm_mm *ksm_block_owner(struct ksm_block *block)
 {
 	if (ksm_block_is_lone(block))
 		return ksm_block_group(block)->owner;
 	return ksm_block_wide(block)->owner;
 }
 
-static inline struct ksm_listing *
-ksm_block_listing(const struct ksm_block *block)
+static inline struct ksm_listing *ksm_block_listing(struct ksm_block *block)
 {
 	if (ksm_block_is_lone(block))
 		return &ksm_block_group(block)->listing;
@@ -319,7 +319,7 @@ static inline unsigned long ksm_block_addr(const struct ksm_block *block,
 }
 
 /* Which pages have a record */
-static inline u64 ksm_block_present(const struct ksm_block *block)
+static inline u64 ksm_block_present(struct ksm_block *block)
 {
 	if (ksm_block_is_lone(block))
 		return (u64)block->present << block->index;
@@ -327,7 +327,7 @@ static inline u64 ksm_block_present(const struct ksm_block *block)
 }
 
 /* The records, packed in the order of their pages */
-static inline u64 *ksm_block_records(const struct ksm_block *block)
+static inline u64 *ksm_block_records(struct ksm_block *block)
 {
 	if (ksm_block_is_lone(block))
 		return &ksm_block_lone(block)->rec;
@@ -341,21 +341,25 @@ static inline unsigned long ksm_block_end(unsigned long addr, unsigned long end)
 }
 
 /* Where the record of a page is, or would be */
-static inline unsigned int ksm_block_rank(const struct ksm_block *block,
-					  unsigned int index)
+static inline unsigned int ksm_rank(u64 present, unsigned int index)
 {
-	u64 present = ksm_block_present(block);
-
 	if (present == ~0ULL)
 		return index;
 	return hweight64(present & (BIT_ULL(index) - 1));
+}
+
+static inline unsigned int ksm_block_rank(struct ksm_block *block,
+					  unsigned int index)
+{
+	return ksm_rank(ksm_block_present(block), index);
 }
 
 /**
  * struct ksm_mm - a registered mm
  * @slot: R: links into the registry; slot.mm is I, and mmgrab'ed
  * @blocks: S: the page records
- * @groups: S: those groups of lone blocks that have room for another
+ * @groups: S: those groups of lone blocks that have room for another; new ones
+ *	come from the first
  * @bytes: S: bytes taken by records and items; profit reads it unlocked
  * @exiting: R: the mm passed ksm_exit(); its page tables are taboo
  * @busy: R: KSM works on the page tables, holding mmap_lock for read
@@ -367,7 +371,7 @@ struct ksm_mm {
 	struct mm_slot	slot;
 	struct list_head known;
 	struct rb_root	blocks;
-	struct hlist_head groups;
+	struct list_head groups;
 	unsigned long	bytes;
 	bool		exiting;
 	bool		busy;
@@ -762,6 +766,7 @@ static inline void ksm_held_end(enum ksm_held lock, u64 since)
 int ksm_lone_init(void);
 struct ksm_block *ksm_lone_alloc(struct ksm_mm *owner, gfp_t gfp);
 void ksm_lone_free(struct ksm_block *block);
+bool ksm_lone_strays(struct ksm_block *block);
 
 /* ------------------------------------------------------------------ */
 /* record.c                                                            */
@@ -774,6 +779,7 @@ struct ksm_block *ksm_block_next(struct ksm_block *block);
 struct ksm_block *ksm_block_reserve(struct ksm_mm *owner, unsigned long base,
 				    u64 wanted, gfp_t gfp);
 void ksm_block_free(struct ksm_mm *owner, struct ksm_block *block);
+void ksm_block_left(struct ksm_mm *owner, struct ksm_block *block);
 void ksm_record_set(struct ksm_block *block, unsigned int index, u64 rec);
 void ksm_record_clear(struct ksm_block *block, unsigned int index);
 void ksm_records_clear(struct ksm_block *block, u64 mask);
@@ -793,12 +799,19 @@ void ksm_items_free(struct ksm_mm *owner, struct ksm_rmap_item **items,
  * Context: scan mutex.
  * Return: the record; one in state KSM_NEW if there is none.
  */
-static inline u64 ksm_record_get(const struct ksm_block *block,
-				 unsigned int index)
+static inline u64 ksm_record_get(struct ksm_block *block, unsigned int index)
 {
-	if (!block || !(ksm_block_present(block) & BIT_ULL(index)))
+	struct ksm_wide *wide;
+
+	if (!block)
 		return KSM_NEW;
-	return ksm_block_records(block)[ksm_block_rank(block, index)];
+	if (ksm_block_is_lone(block))
+		return block->present && block->index == index ?
+			ksm_block_lone(block)->rec : KSM_NEW;
+	wide = ksm_block_wide(block);
+	if (!(wide->present & BIT_ULL(index)))
+		return KSM_NEW;
+	return wide->rec[ksm_rank(wide->present, index)];
 }
 
 static inline unsigned int ksm_block_index(unsigned long addr)
@@ -822,7 +835,7 @@ bool ksm_filter_find(u64 digest, int nid, struct ksm_block **block,
 		     unsigned int *index);
 bool ksm_filter_add(struct ksm_block *block, unsigned int index, int nid);
 void ksm_filter_drop(struct ksm_block *block, unsigned int index);
-bool ksm_filter_lists(const struct ksm_block *block, u64 rec);
+bool ksm_filter_lists(struct ksm_block *block, u64 rec);
 u32 ksm_filter_new_id(void *what);
 void ksm_filter_move(struct ksm_block *from, struct ksm_block *to);
 void ksm_filter_unname(struct ksm_listing *listing, struct ksm_mm *owner);
@@ -1011,6 +1024,8 @@ bool ksm_mm_may_map_zero(struct mm_struct *mm);
 bool ksm_flags_suit(vm_flags_t vm_flags);
 bool ksm_vma_suits(struct vm_area_struct *vma);
 struct vm_area_struct *ksm_vma_at(struct mm_struct *mm, unsigned long addr);
+bool ksm_vma_maps(struct vm_area_struct *vma, unsigned long addr,
+		  struct folio *folio, unsigned int flags);
 int ksm_unshare_some(struct vm_area_struct *vma, unsigned long *from,
 		     unsigned long to, unsigned int *most);
 int ksm_unshare_range(struct vm_area_struct *vma, unsigned long start,

@@ -31,17 +31,6 @@
 #define MOST_AREAS	256
 #define MOST_LOOKS	32
 
-static bool is_mapped(struct folio *folio, struct vm_area_struct *vma,
-		      unsigned long addr)
-{
-	DEFINE_FOLIO_VMA_WALK(pvmw, folio, vma, addr, 0);
-
-	if (!page_vma_mapped_walk(&pvmw))
-		return false;
-	page_vma_mapped_walk_done(&pvmw);
-	return true;
-}
-
 /* Give an item to another mm that maps the page; 1, or -ENOMEM */
 static int hand_over(struct ksm_rmap_item *item, struct ksm_mm *heir,
 		     unsigned long addr, unsigned long pfn)
@@ -87,7 +76,7 @@ static int find_heir(struct ksm_rmap_item *item, struct folio *folio,
 			continue;
 		if (++looks > MOST_LOOKS)
 			break;
-		if (is_mapped(folio, vma, addr))
+		if (ksm_vma_maps(vma, addr, folio, 0))
 			return hand_over(item, heir, addr, folio_pfn(folio));
 	}
 	return 0;

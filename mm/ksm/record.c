@@ -26,7 +26,7 @@ static struct kmem_cache *item_cache;
  */
 static const u8 block_capacities[] = { 5, 9, 17, 25, KSM_BLOCK_PAGES };
 
-static unsigned int block_count(const struct ksm_block *block)
+static unsigned int block_count(struct ksm_block *block)
 {
 	return hweight64(ksm_block_present(block));
 }
@@ -132,7 +132,7 @@ static struct ksm_block *wide_alloc(struct ksm_mm *owner,
 	return &wide->block;
 }
 
-/* Without records of its own, be there some in the filter or not */
+/* Its records were copied or cleared, its cells moved or dropped */
 static void block_release(struct ksm_block *block)
 {
 	struct ksm_wide *wide = ksm_block_wide(block);
@@ -166,10 +166,11 @@ static void block_link(struct ksm_mm *owner, struct ksm_block *block)
 	rb_insert_color(&block->rb, &owner->blocks);
 }
 
-/* Have a larger block, still empty, take the place of another */
+/* Have another block, still empty, take the place of one */
 static void block_replace(struct ksm_mm *owner, struct ksm_block *old,
 			  struct ksm_block *block)
 {
+	block->number = old->number;
 	/* First: records that can be listed no more lose their FILTERED here */
 	ksm_filter_move(old, block);
 	memcpy(ksm_block_records(block), ksm_block_records(old),
@@ -186,7 +187,8 @@ static void block_replace(struct ksm_mm *owner, struct ksm_block *old,
  * @wanted: the pages that shall be able to have a record
  * @gfp: how to allocate
  *
- * May move the block: pointers to it are void after this.
+ * May move the block: pointers to it are void after this.  If there was no memory
+ * for its id, a record of it may not be listed in the filter any more.
  *
  * Context: scan mutex; what @gfp asks for.
  * Return: the block, or NULL if there is no memory; nothing changes then.
@@ -207,11 +209,12 @@ struct ksm_block *ksm_block_reserve(struct ksm_mm *owner, unsigned long base,
 		block = ksm_lone_alloc(owner, gfp);
 	if (!block)
 		return NULL;
-	block->number = base / KSM_BLOCK_SIZE;
-	if (old)
+	if (old) {
 		block_replace(owner, old, block);
-	else
+	} else {
+		block->number = base / KSM_BLOCK_SIZE;
 		block_link(owner, block);
+	}
 	return block;
 }
 
@@ -229,6 +232,32 @@ void ksm_block_free(struct ksm_mm *owner, struct ksm_block *block)
 		return;
 	rb_erase(&block->rb, &owner->blocks);
 	block_release(block);
+}
+
+/**
+ * ksm_block_left - a visitor is done with a block
+ * @owner: the mm
+ * @block: the block, or NULL
+ *
+ * May free the block if it is empty, or move it: pointers to it are void after
+ * this.
+ *
+ * Context: scan mutex.
+ */
+void ksm_block_left(struct ksm_mm *owner, struct ksm_block *block)
+{
+	struct ksm_block *other;
+
+	lockdep_assert_held(&ksm_scan_mutex);
+	if (!block)
+		return;
+	if (!ksm_block_present(block)) {
+		ksm_block_free(owner, block);
+	} else if (ksm_block_is_lone(block) && ksm_lone_strays(block)) {
+		other = ksm_lone_alloc(owner, GFP_NOWAIT | __GFP_NOWARN);
+		if (other)
+			block_replace(owner, block, other);
+	}
 }
 
 /* Is a listed page still listed as the right one? */

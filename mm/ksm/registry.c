@@ -98,7 +98,7 @@ int ksm_registry_add(struct mm_struct *mm)
 		return -ENOMEM;
 	atomic_long_inc(&nr_entries);
 	owner->blocks = RB_ROOT;
-	INIT_HLIST_HEAD(&owner->groups);
+	INIT_LIST_HEAD(&owner->groups);
 	slot = &owner->slot;
 	mmgrab(mm);
 
@@ -352,6 +352,7 @@ void ksm_registry_bury(struct ksm_mm *owner)
 	int i;
 
 	lockdep_assert_held(&ksm_scan_mutex);
+	WARN_ON_ONCE(!list_empty(&owner->groups));
 	for (i = 0; i < KSM_NR_CURSORS; i++) {
 		if (current_owner[i] == owner)
 			current_owner[i] = NULL;

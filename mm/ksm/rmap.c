@@ -136,24 +136,6 @@ void rmap_walk_ksm(struct folio *folio, struct rmap_walk_control *rwc)
 }
 
 #ifdef CONFIG_MEMORY_FAILURE
-/* Is the page there still, and not just the area that once mapped it? */
-static bool maps_page(struct vm_area_struct *vma, unsigned long addr,
-		      struct page *page)
-{
-	struct page_vma_mapped_walk pvmw = {
-		.pfn		= page_to_pfn(page),
-		.nr_pages	= 1,
-		.vma		= vma,
-		.address	= addr,
-		.flags		= PVMW_SYNC,
-	};
-
-	if (!page_vma_mapped_walk(&pvmw))
-		return false;
-	page_vma_mapped_walk_done(&pvmw);
-	return true;
-}
-
 /* add_to_kill_ksm() sees to it that a process is reported but once */
 static void collect_task(struct task_struct *task, struct page *page,
 			 struct anon_vma *anon_vma, pgoff_t pgoff,
@@ -166,7 +148,7 @@ static void collect_task(struct task_struct *task, struct page *page,
 		unsigned long addr = vma_address(vma, pgoff, 1);
 
 		if (vma->vm_mm == task->mm && addr != -EFAULT &&
-		    maps_page(vma, addr, page))
+		    ksm_vma_maps(vma, addr, page_folio(page), PVMW_SYNC))
 			add_to_kill_ksm(task, page, vma, to_kill, addr);
 	}
 }

@@ -499,7 +499,7 @@ static bool cross_hole(struct scan_walk *walk, unsigned long addr)
  */
 static bool block_is_left_alone(struct scan_walk *walk, unsigned long addr)
 {
-	const struct ksm_block *block = walk->block;
+	struct ksm_block *block = walk->block;
 	const u64 *rec;
 	unsigned int i;
 

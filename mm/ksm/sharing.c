@@ -221,11 +221,12 @@ bool ksm_records_in(struct ksm_mm *owner, unsigned long from, unsigned long to)
 {
 	struct ksm_block *block;
 
-	for (block = ksm_block_from(owner, from); block && ksm_block_base(block) < to;
-	     block = ksm_block_next(block)) {
+	for (block = ksm_block_from(owner, from);
+	     block && ksm_block_base(block) < to; block = ksm_block_next(block)) {
 		u64 mask = block_mask(ksm_block_base(block), from, to);
+		u64 present = ksm_block_present(block);
 
-		if (!ksm_block_present(block) || (ksm_block_present(block) & mask))
+		if (!present || (present & mask))
 			return true;
 	}
 	return false;
@@ -246,11 +247,11 @@ static void drop_in_block(struct ksm_mm *owner, struct ksm_block *block,
 			continue;
 		items[nr] = ksm_rec_item(*rec);
 		if (ksm_rec_state(*rec) == KSM_CANDIDATE)
-			ksm_unstable_erase(items[nr++]);
-		else if (ksm_item_unlist(items[nr], mode))
-			nr++;
-		else
+			ksm_unstable_erase(items[nr]);
+		else if (!ksm_item_unlist(items[nr], mode))
 			mask &= ~page;
+		if (mask & page && !WARN_ON_ONCE(items[nr]->state != KSM_NEW))
+			nr++;
 	}
 	ksm_records_clear(block, mask);
 	ksm_items_free(owner, items, nr);

@@ -110,12 +110,9 @@ static bool take_mapper(struct folio *folio, struct vm_area_struct *vma,
 			unsigned long addr, void *arg)
 {
 	struct mapper *mapper = arg;
-	DEFINE_FOLIO_VMA_WALK(pvmw, folio, vma, addr, 0);
 
-	if (!page_vma_mapped_walk(&pvmw))
-		return true;
-	page_vma_mapped_walk_done(&pvmw);
-	if (!mmget_not_zero(vma->vm_mm))
+	if (!ksm_vma_maps(vma, addr, folio, 0) ||
+	    !mmget_not_zero(vma->vm_mm))
 		return true;
 	mapper->mm = vma->vm_mm;
 	mapper->addr = addr;

@@ -10,6 +10,7 @@
 #include <linux/dax.h>
 #include <linux/fs.h>
 #include <linux/pagewalk.h>
+#include <linux/rmap.h>
 #include <linux/sched/signal.h>
 #include <linux/swap.h>
 #include <linux/swapops.h>
@@ -79,6 +80,28 @@ struct vm_area_struct *ksm_vma_at(struct mm_struct *mm, unsigned long addr)
 	    !READ_ONCE(vma->anon_vma))
 		return NULL;
 	return vma;
+}
+
+/**
+ * ksm_vma_maps - is a page there still, and not just the area that once mapped it?
+ * @vma: the area
+ * @addr: where in it
+ * @folio: the page, a small one
+ * @flags: for page_vma_mapped_walk()
+ *
+ * Context: folio lock, or PVMW_SYNC in @flags; and what keeps @vma: mmap_lock,
+ *	or the lock of an anon_vma that it is in.
+ * Return: true if it is.
+ */
+bool ksm_vma_maps(struct vm_area_struct *vma, unsigned long addr,
+		  struct folio *folio, unsigned int flags)
+{
+	DEFINE_FOLIO_VMA_WALK(pvmw, folio, vma, addr, flags);
+
+	if (!page_vma_mapped_walk(&pvmw))
+		return false;
+	page_vma_mapped_walk_done(&pvmw);
+	return true;
 }
 
 /*

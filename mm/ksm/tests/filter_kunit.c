@@ -420,6 +420,82 @@ static void lone_block_grows(struct kunit *test)
 	ksm_scan_unlock();
 }
 
+static void free_lone(struct ksm_mm *owner, unsigned int number)
+{
+	struct ksm_block *block = ksm_block_find(owner, number * KSM_BLOCK_SIZE);
+
+	ksm_record_clear(block, number % KSM_BLOCK_PAGES);
+	ksm_block_left(owner, block);
+}
+
+/* Who gets the place of a page that was listed is not listed by that */
+static void lone_block_is_used_again(struct kunit *test)
+{
+	enum { OTHER = 3 * KSM_GROUP_LONES };
+	struct ksm_mm *owner = ksm_kunit_owner(test);
+	struct ksm_block *block, *before;
+	struct ksm_stats stats;
+	unsigned int i;
+
+	ksm_scan_lock();
+	stats = ksm_stats;
+	ksm_filter_fit(OTHER);
+	for (i = 0; i < 2 * KSM_GROUP_LONES; i++)
+		lone(test, owner, i);
+	before = ksm_block_find(owner, 4 * KSM_BLOCK_SIZE);
+	free_lone(owner, 4);
+	block = ksm_block_reserve(owner, OTHER * KSM_BLOCK_SIZE, BIT_ULL(7),
+				  GFP_KERNEL);
+	KUNIT_EXPECT_PTR_EQ(test, block, before);
+	if (block) {
+		ksm_record_set(block, 7, ksm_rec_plain(KSM_SETTLED, 0, true, 4,
+						       strong_digest(OTHER)));
+		KUNIT_EXPECT_FALSE(test, ksm_filter_lists(block,
+							  ksm_record_get(block, 7)));
+	}
+	expect_lone(test, owner, 4, false);
+	for (i = 0; i < 2 * KSM_GROUP_LONES; i++) {
+		if (i != 4)
+			expect_lone(test, owner, i, true);
+	}
+	ksm_kunit_check_owner(test, owner);
+	drop_lones(owner);
+	KUNIT_EXPECT_EQ(test, 0, memcmp(&stats, &ksm_stats, sizeof(stats)));
+	ksm_scan_unlock();
+}
+
+/* What is left in groups that have lost most of theirs moves together */
+static void lone_blocks_draw_together(struct kunit *test)
+{
+	enum { GROUPS = 8, LONES = GROUPS * KSM_GROUP_LONES };
+	struct ksm_mm *owner = ksm_kunit_owner(test);
+	struct ksm_stats before;
+	unsigned int i;
+
+	ksm_scan_lock();
+	before = ksm_stats;
+	ksm_filter_fit(LONES);
+	for (i = 0; i < LONES; i++)
+		lone(test, owner, i);
+	for (i = 0; i < LONES; i++) {
+		if (i % KSM_GROUP_LONES)
+			free_lone(owner, i);
+	}
+	KUNIT_EXPECT_EQ(test, owner->bytes, GROUPS * (sizeof(struct ksm_group) +
+						      KSM_BLOCK_ID_BYTES));
+	for (i = 0; i < LONES; i += KSM_GROUP_LONES) {
+		ksm_block_left(owner, ksm_block_find(owner, i * KSM_BLOCK_SIZE));
+		ksm_kunit_check_owner(test, owner);
+	}
+	KUNIT_EXPECT_EQ(test, owner->bytes,
+			sizeof(struct ksm_group) + KSM_BLOCK_ID_BYTES);
+	for (i = 0; i < LONES; i += KSM_GROUP_LONES)
+		expect_lone(test, owner, i, true);
+	drop_lones(owner);
+	KUNIT_EXPECT_EQ(test, 0, memcmp(&before, &ksm_stats, sizeof(before)));
+	ksm_scan_unlock();
+}
+
 /* A table that is new knows none of them; one that is listed is all it lists */
 static void lone_block_is_listed_anew(struct kunit *test)
 {
@@ -540,6 +616,8 @@ static struct kunit_case filter_cases[] = {
 	KUNIT_CASE(renewed),
 	KUNIT_CASE(block_moves),
 	KUNIT_CASE(lone_block_grows),
+	KUNIT_CASE(lone_block_is_used_again),
+	KUNIT_CASE(lone_blocks_draw_together),
 	KUNIT_CASE(lone_block_is_listed_anew),
 	KUNIT_CASE(lone_block_grows_without_id),
 	KUNIT_CASE(ids_go_with_table),

@@ -136,6 +136,7 @@ struct ksm_mm *ksm_kunit_owner(struct kunit *test)
 	KUNIT_ASSERT_NOT_NULL(test, mm);
 	owner->slot.mm = mm;
 	owner->blocks = RB_ROOT;
+	INIT_LIST_HEAD(&owner->groups);
 	return owner;
 }
 

@@ -404,7 +404,7 @@ static void lone_blocks_share_groups(struct kunit *test)
 		KUNIT_EXPECT_EQ(test, owner->bytes, sizeof(struct ksm_group) *
 				(i / KSM_GROUP_LONES + 1));
 	}
-	KUNIT_EXPECT_TRUE(test, hlist_empty(&owner->groups));
+	KUNIT_EXPECT_TRUE(test, list_empty(&owner->groups));
 	/* Out of each group some, and others in their place */
 	for (i = 0; i < LONES; i += 3) {
 		block = ksm_block_find(owner, i * KSM_BLOCK_SIZE);
@@ -416,7 +416,7 @@ static void lone_blocks_share_groups(struct kunit *test)
 	for (i = 0; i < LONES; i += 3)
 		lone(test, owner, LONES + i);
 	KUNIT_EXPECT_EQ(test, owner->bytes, GROUPS * sizeof(struct ksm_group));
-	KUNIT_EXPECT_TRUE(test, hlist_empty(&owner->groups));
+	KUNIT_EXPECT_TRUE(test, list_empty(&owner->groups));
 	ksm_kunit_check_owner(test, owner);
 	for (i = 0; i < LONES; i++) {
 		unsigned int number = i % 3 ? i : LONES + i;
@@ -428,7 +428,7 @@ static void lone_blocks_share_groups(struct kunit *test)
 	}
 	drop_blocks(owner);
 	KUNIT_EXPECT_EQ(test, owner->bytes, 0);
-	KUNIT_EXPECT_TRUE(test, hlist_empty(&owner->groups));
+	KUNIT_EXPECT_TRUE(test, list_empty(&owner->groups));
 	ksm_scan_unlock();
 }
 

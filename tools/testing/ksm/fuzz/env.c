@@ -18,6 +18,7 @@ static const u8 *input, *input_end;
 static u8 fail_mask;
 static unsigned int allocation;	/* of this step */
 static unsigned int failures;
+static unsigned int refusals;
 static long nr_allocated;
 
 static struct mm_struct mms[FUZZ_OWNERS];
@@ -70,6 +71,7 @@ int fuzz_step(unsigned int kinds)
 	fail_mask = kind >= FUZZ_FAIL ? fuzz_u8() : 0;
 	allocation = 0;
 	failures = 0;
+	refusals = 0;
 	return kind % kinds;
 }
 
@@ -78,13 +80,26 @@ unsigned int fuzz_failures(void)
 	return failures;
 }
 
+bool fuzz_refuses(void)
+{
+	bool yes = fail_mask & BIT(7);
+
+	refusals += yes;
+	return yes;
+}
+
+unsigned int fuzz_refusals(void)
+{
+	return refusals;
+}
+
 /* ------------------------------------------------------------------ */
 /* Allocators                                                          */
 /* ------------------------------------------------------------------ */
 
 static bool fails(void)
 {
-	bool yes = allocation < 8 && (fail_mask & BIT(allocation));
+	bool yes = allocation < 7 && (fail_mask & BIT(allocation));
 
 	allocation++;
 	failures += yes;
@@ -252,8 +267,10 @@ static void init_once(void)
 	must(!ksm_record_init());
 	must(!ksm_stable_tree_init());
 	must(!ksm_unstable_tree_init());
-	for (i = 0; i < FUZZ_OWNERS; i++)
+	for (i = 0; i < FUZZ_OWNERS; i++) {
 		owners[i].slot.mm = &mms[i];
+		INIT_LIST_HEAD(&owners[i].groups);
+	}
 	/* What lives as long as the kernel does not count */
 	nr_allocated = 0;
 }
@@ -280,6 +297,7 @@ void fuzz_end(void)
 	ksm_filter_fit(0);
 	for (i = 0; i < FUZZ_OWNERS; i++) {
 		must(!owners[i].blocks.rb_node);
+		must(list_empty(&owners[i].groups));
 		must(!owners[i].bytes);
 		must(!mms[i].ksm_rmap_items && !mms[i].ksm_merging_pages);
 	}

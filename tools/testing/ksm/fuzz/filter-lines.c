@@ -4,8 +4,11 @@
  * passed over it.  A line that says too little hides cells; one that says too
  * much makes searches long, which nothing else would show.
  */
-#include <mm/ksm/filter.c>
 #include "fuzz.h"
+
+/* An id may not be had for other reasons than memory */
+#define xa_alloc(...)	(fuzz_refuses() ? -EBUSY : (xa_alloc)(__VA_ARGS__))
+#include <mm/ksm/filter.c>
 
 /* A larger table is too much to look at after each step */
 #define MAX_CHECKED	64

@@ -6,8 +6,9 @@
  */
 #include "fuzz.h"
 
-#define BLOCKS	4	/* of each owner */
-#define PAGES	(FUZZ_OWNERS * BLOCKS * KSM_BLOCK_PAGES)
+#define BLOCKS	16	/* of each owner: more lone ones than make a group */
+#define BLOCK_PAGES	16	/* of each block: every fourth */
+#define PAGES	(FUZZ_OWNERS * BLOCKS * BLOCK_PAGES)
 #define ENTRIES	24
 #define NOWHERE	(-1)
 
@@ -48,22 +49,22 @@ static bool renewed;
 
 static struct ksm_mm *owner_of(unsigned int page)
 {
-	return fuzz_owner(page / (BLOCKS * KSM_BLOCK_PAGES));
+	return fuzz_owner(page / (BLOCKS * BLOCK_PAGES));
+}
+
+static unsigned int index_of(unsigned int page)
+{
+	return page % BLOCK_PAGES * (KSM_BLOCK_PAGES / BLOCK_PAGES);
 }
 
 static unsigned long addr_of(unsigned int page)
 {
-	return page * PAGE_SIZE;
+	return page / BLOCK_PAGES * KSM_BLOCK_SIZE + index_of(page) * PAGE_SIZE;
 }
 
 static struct ksm_block *block_of(unsigned int page)
 {
 	return ksm_block_find(owner_of(page), addr_of(page));
-}
-
-static unsigned int index_of(unsigned int page)
-{
-	return page % KSM_BLOCK_PAGES;
 }
 
 static unsigned int read_page(void)
@@ -196,32 +197,42 @@ static void drop_item(unsigned int page)
 	pages[page].item = NULL;
 }
 
-/* The only record of a block may have had no id where the block has grown to */
-static void lose_listing(struct ksm_block *block, unsigned int page)
+/* The only record of a block that grows is listed no more if there is no id */
+static void lose_listing(unsigned int page)
 {
-	unsigned int first = page - index_of(page), i;
+	u64 present = ksm_block_present(block_of(page));
 
-	must(hweight64(ksm_block_present(block)) == 1);
-	i = __ffs64(ksm_block_present(block));
-	must(pages[first + i].nid != NOWHERE);
-	unlist(first + i);
+	page -= page % BLOCK_PAGES;
+	while (!(present & BIT_ULL(index_of(page))))
+		page++;
+	must(hweight64(present) == 1 && pages[page].nid != NOWHERE);
+	unlist(page);
+}
+
+static struct ksm_block *reserve(unsigned int page, u64 wanted)
+{
+	unsigned int failures = fuzz_failures();
+	unsigned int refusals = fuzz_refusals();
+	struct ksm_block *block;
+
+	block = ksm_block_reserve(owner_of(page), addr_of(page) & KSM_BLOCK_MASK,
+				  wanted, GFP_KERNEL);
+	must(!block == (fuzz_failures() > failures));
+	if (fuzz_refusals() > refusals)
+		lose_listing(page);
+	return block;
 }
 
 /* Set a record without an item */
 static bool set(unsigned int page, enum ksm_state state, u16 tag, u64 digest)
 {
-	unsigned int failures = fuzz_failures();
 	struct page_model *model = &pages[page];
 	struct ksm_block *block;
 	bool same;
 
-	block = ksm_block_reserve(owner_of(page), addr_of(page) & KSM_BLOCK_MASK,
-				  BIT_ULL(index_of(page)), GFP_KERNEL);
-	must(block || fuzz_failures() > failures);
+	block = reserve(page, BIT_ULL(index_of(page)));
 	if (!block)
 		return false;
-	if (fuzz_failures() > failures)
-		lose_listing(block, page);
 	ksm_record_set(block, index_of(page),
 		       ksm_rec_plain(state, fuzz_below(16), fuzz_below(2), tag,
 				     digest));
@@ -242,7 +253,7 @@ static bool set(unsigned int page, enum ksm_state state, u16 tag, u64 digest)
  */
 static void list(unsigned int page, int nid)
 {
-	unsigned int failures = fuzz_failures();
+	unsigned int failures = fuzz_failures() + fuzz_refusals();
 	struct page_model *model = &pages[page];
 	struct ksm_unstable_pos pos;
 
@@ -256,7 +267,8 @@ static void list(unsigned int page, int nid)
 		nr_listed++;
 	} else {
 		/* No table, no memory, or as many in its way as it may pass */
-		must(!nr_lines() || fuzz_failures() > failures ||
+		must(!nr_lines() ||
+		     fuzz_failures() + fuzz_refusals() > failures ||
 		     nr_listed + nr_entries >=
 		     min(nr_lines(), 1UL * REACH) * LINE_CELLS);
 	}
@@ -314,12 +326,15 @@ static void drop(void)
 	}
 }
 
-static void free_empty_block(unsigned int page)
+/* Frees it if it is empty, and may move it to another group if it is lone */
+static void leave_block(unsigned int page)
 {
 	struct ksm_block *block = block_of(page);
+	unsigned int refusals = fuzz_refusals();
 
-	if (block && !ksm_block_present(block))
-		ksm_block_free(owner_of(page), block);
+	ksm_block_left(owner_of(page), block);
+	if (fuzz_refusals() > refusals)
+		lose_listing(page);
 }
 
 static void forget(unsigned int page, unsigned int count)
@@ -329,7 +344,7 @@ static void forget(unsigned int page, unsigned int count)
 		unlist(page);
 		drop_item(page);
 		pages[page].state = KSM_NEW;
-		free_empty_block(page);
+		leave_block(page);
 	}
 }
 
@@ -364,8 +379,7 @@ static void move_block(void)
 	unsigned int page = read_page();
 
 	if (block_of(page))
-		ksm_block_reserve(owner_of(page), addr_of(page) & KSM_BLOCK_MASK,
-				  fuzz_u64(), GFP_KERNEL);
+		reserve(page, fuzz_u64());
 }
 
 /* ------------------------------------------------------------------ */
@@ -388,7 +402,7 @@ static void add_entry(struct entry_model *model)
 	model->listed = ksm_filter_has_entry(model->entry);
 	must(!was || model->listed);
 	nr_entries += model->listed - was;
-	must(model->listed || !nr_lines() || fuzz_failures() ||
+	must(model->listed || !nr_lines() || fuzz_failures() || fuzz_refusals() ||
 	     nr_listed + nr_entries >= min(nr_lines(), 1UL * REACH) * LINE_CELLS);
 }
 

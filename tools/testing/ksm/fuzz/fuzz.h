@@ -6,7 +6,7 @@
  *
  * A step begins with a byte that says what to do.  If that is FUZZ_FAIL or more,
  * the next byte tells which allocations of the step shall fail: bit 0 is for the
- * first of them.
+ * first of them.  With bit 7, no id can be had for the filter.
  */
 #ifndef _KSM_FUZZ_H
 #define _KSM_FUZZ_H
@@ -53,6 +53,16 @@ unsigned int fuzz_below(unsigned int limit);
  * Return: how many have failed since the step began.
  */
 unsigned int fuzz_failures(void);
+
+/* Shall an id be refused? */
+bool fuzz_refuses(void);
+
+/**
+ * fuzz_refusals - was there no id to be had?
+ *
+ * Return: for how many there was none since the step began.
+ */
+unsigned int fuzz_refusals(void);
 
 /* The mms that pages belong to */
 struct ksm_mm *fuzz_owner(unsigned int index);

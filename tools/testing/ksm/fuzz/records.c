@@ -231,9 +231,14 @@ static void clear_pages(const struct place *place, unsigned int count)
 
 static void free_block(const struct place *place)
 {
-	if (!place->model->there || present(place->model))
+	if (!place->model->there)
 		return;
-	ksm_block_free(place->owner, block_of(place));
+	if (present(place->model)) {
+		/* Perhaps it moves */
+		ksm_block_left(place->owner, block_of(place));
+		return;
+	}
+	ksm_block_left(place->owner, block_of(place));
 	place->model->there = false;
 }
 
