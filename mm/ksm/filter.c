@@ -405,8 +405,11 @@ static void move_lone(struct ksm_block *from, struct ksm_block *to)
 	u64 rec = ksm_record_get(from, index);
 	struct probe probe;
 
-	if (!ksm_filter_lists(from, rec))
+	if (!ksm_filter_lists(from, rec)) {
+		/* It would be by the age of its next group */
+		unmark(from);
 		return;
+	}
 	if (!enlist(to)) {
 		ksm_filter_drop(from, index);
 		return;
@@ -443,12 +446,6 @@ void ksm_filter_move(struct ksm_block *from, struct ksm_block *to)
 	listing->id = 0;
 }
 
-static void forget_id(struct ksm_listing *listing, struct ksm_mm *owner)
-{
-	listing->id = 0;
-	ksm_count_block(owner, -KSM_BLOCK_ID_BYTES);
-}
-
 /**
  * ksm_filter_unname - a block or group is about to be freed
  * @listing: its listing, with none of its records in the table
@@ -462,7 +459,8 @@ void ksm_filter_unname(struct ksm_listing *listing, struct ksm_mm *owner)
 	if (!listing->id)
 		return;
 	xa_erase(&ids, listing->id);
-	forget_id(listing, owner);
+	listing->id = 0;
+	ksm_count_block(owner, -KSM_BLOCK_ID_BYTES);
 }
 
 /**
@@ -573,32 +571,6 @@ static void forget_all(void)
 	age = (age + 1) % BIT(KSM_FILTER_AGE_BITS) ?: 1;
 }
 
-/* Without a table nobody is known by an id: all at once is cheap */
-static void forget_ids(void)
-{
-	unsigned long id;
-	void *at;
-
-	xa_for_each(&ids, id, at) {
-		struct ksm_group *group = xa_untag_pointer(at);
-		struct ksm_entry *entry = xa_untag_pointer(at);
-
-		switch (xa_pointer_tag(at)) {
-		case ENTRY_TAG:
-			entry->id = 0;
-			ksm_count_filter(-KSM_BLOCK_ID_BYTES);
-			break;
-		case GROUP_TAG:
-			forget_id(&group->listing, group->owner);
-			break;
-		default:
-			forget_id(ksm_block_listing(at), ksm_block_owner(at));
-		}
-		cond_resched();
-	}
-	xa_destroy(&ids);
-}
-
 static void replace(struct filter_line *table, unsigned int wanted)
 {
 	ksm_count_filter(-(long)ksm_filter_bytes());
@@ -631,7 +603,7 @@ void ksm_filter_renew(void)
  *
  * A table that is too small, or much too large, is replaced by one that is
  * 85 % full with so many pages.  Without memory for that, all stays as it is.
- * For no pages there is no table, and nobody has an id.
+ * For no pages there is no table.
  *
  * Context: scan mutex; may sleep.
  */
@@ -647,10 +619,8 @@ void ksm_filter_fit(unsigned long pages)
 	lockdep_assert_held(&ksm_scan_mutex);
 
 	if (!pages) {
-		if (lines) {
+		if (lines)
 			replace(NULL, 0);
-			forget_ids();
-		}
 		return;
 	}
 	wanted = DIV_ROUND_UP_ULL((u64)pages * 100, 85 * LINE_CELLS);

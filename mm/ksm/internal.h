@@ -779,6 +779,7 @@ struct ksm_block *ksm_block_next(struct ksm_block *block);
 struct ksm_block *ksm_block_reserve(struct ksm_mm *owner, unsigned long base,
 				    u64 wanted, gfp_t gfp);
 void ksm_block_free(struct ksm_mm *owner, struct ksm_block *block);
+bool ksm_block_to_do(struct ksm_block *block);
 void ksm_block_left(struct ksm_mm *owner, struct ksm_block *block);
 void ksm_record_set(struct ksm_block *block, unsigned int index, u64 rec);
 void ksm_record_clear(struct ksm_block *block, unsigned int index);
@@ -1025,7 +1026,7 @@ bool ksm_flags_suit(vm_flags_t vm_flags);
 bool ksm_vma_suits(struct vm_area_struct *vma);
 struct vm_area_struct *ksm_vma_at(struct mm_struct *mm, unsigned long addr);
 bool ksm_vma_maps(struct vm_area_struct *vma, unsigned long addr,
-		  struct folio *folio, unsigned int flags);
+		  struct folio *folio);
 int ksm_unshare_some(struct vm_area_struct *vma, unsigned long *from,
 		     unsigned long to, unsigned int *most);
 int ksm_unshare_range(struct vm_area_struct *vma, unsigned long start,

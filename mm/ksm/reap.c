@@ -76,7 +76,7 @@ static int find_heir(struct ksm_rmap_item *item, struct folio *folio,
 			continue;
 		if (++looks > MOST_LOOKS)
 			break;
-		if (ksm_vma_maps(vma, addr, folio, 0))
+		if (ksm_vma_maps(vma, addr, folio))
 			return hand_over(item, heir, addr, folio_pfn(folio));
 	}
 	return 0;

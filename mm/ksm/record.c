@@ -235,6 +235,20 @@ void ksm_block_free(struct ksm_mm *owner, struct ksm_block *block)
 }
 
 /**
+ * ksm_block_to_do - would ksm_block_left() free or move a block?
+ * @block: the block
+ *
+ * Context: scan mutex.
+ * Return: true if it would.
+ */
+bool ksm_block_to_do(struct ksm_block *block)
+{
+	if (ksm_block_is_lone(block))
+		return !block->present || ksm_lone_strays(block);
+	return !ksm_block_wide(block)->present;
+}
+
+/**
  * ksm_block_left - a visitor is done with a block
  * @owner: the mm
  * @block: the block, or NULL
@@ -249,15 +263,15 @@ void ksm_block_left(struct ksm_mm *owner, struct ksm_block *block)
 	struct ksm_block *other;
 
 	lockdep_assert_held(&ksm_scan_mutex);
-	if (!block)
+	if (!block || !ksm_block_to_do(block))
 		return;
 	if (!ksm_block_present(block)) {
 		ksm_block_free(owner, block);
-	} else if (ksm_block_is_lone(block) && ksm_lone_strays(block)) {
-		other = ksm_lone_alloc(owner, GFP_NOWAIT | __GFP_NOWARN);
-		if (other)
-			block_replace(owner, block, other);
+		return;
 	}
+	other = ksm_lone_alloc(owner, GFP_NOWAIT | __GFP_NOWARN);
+	if (other)
+		block_replace(owner, block, other);
 }
 
 /* Is a listed page still listed as the right one? */

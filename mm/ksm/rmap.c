@@ -148,7 +148,7 @@ static void collect_task(struct task_struct *task, struct page *page,
 		unsigned long addr = vma_address(vma, pgoff, 1);
 
 		if (vma->vm_mm == task->mm && addr != -EFAULT &&
-		    ksm_vma_maps(vma, addr, page_folio(page), PVMW_SYNC))
+		    ksm_vma_maps(vma, addr, page_folio(page)))
 			add_to_kill_ksm(task, page, vma, to_kill, addr);
 	}
 }

@@ -458,13 +458,13 @@ static void enter_block(struct scan_walk *walk, unsigned long addr)
 	walk->ahead_known = true;
 }
 
-/* To free a block that has become empty is work, too: see ksm_climb_batch() */
+/* To leave a block that is empty, or strays, is work, too: see ksm_block_left() */
 static bool has_work(const struct scan_walk *walk)
 {
 	const struct ksm_batch *batch = walk->batch;
 
 	return batch->gone | batch->adopt | batch->read | batch->still ||
-	       (walk->block && !ksm_block_present(walk->block));
+	       (walk->block && ksm_block_to_do(walk->block));
 }
 
 static bool is_enough(const struct scan_walk *walk)

@@ -32,9 +32,9 @@ void ksm_count_state(enum ksm_state from, enum ksm_state to)
 }
 
 /**
- * ksm_count_item - an rmap item is made or freed
- * @owner: its mm
- * @delta: 1 or -1
+ * ksm_count_item - rmap items are made or freed
+ * @owner: their mm
+ * @delta: how many, negative when freed
  *
  * Context: scan mutex.
  */

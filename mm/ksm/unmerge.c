@@ -111,8 +111,7 @@ static bool take_mapper(struct folio *folio, struct vm_area_struct *vma,
 {
 	struct mapper *mapper = arg;
 
-	if (!ksm_vma_maps(vma, addr, folio, 0) ||
-	    !mmget_not_zero(vma->vm_mm))
+	if (!ksm_vma_maps(vma, addr, folio) || !mmget_not_zero(vma->vm_mm))
 		return true;
 	mapper->mm = vma->vm_mm;
 	mapper->addr = addr;

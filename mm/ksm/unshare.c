@@ -87,16 +87,18 @@ struct vm_area_struct *ksm_vma_at(struct mm_struct *mm, unsigned long addr)
  * @vma: the area
  * @addr: where in it
  * @folio: the page, a small one
- * @flags: for page_vma_mapped_walk()
  *
- * Context: folio lock, or PVMW_SYNC in @flags; and what keeps @vma: mmap_lock,
- *	or the lock of an anon_vma that it is in.
+ * Waits for the page-table lock: mprotect() and others take a PTE out for a
+ * moment.
+ *
+ * Context: folio lock; and what keeps @vma: mmap_lock, or the lock of an
+ *	anon_vma that it is in.
  * Return: true if it is.
  */
 bool ksm_vma_maps(struct vm_area_struct *vma, unsigned long addr,
-		  struct folio *folio, unsigned int flags)
+		  struct folio *folio)
 {
-	DEFINE_FOLIO_VMA_WALK(pvmw, folio, vma, addr, flags);
+	DEFINE_FOLIO_VMA_WALK(pvmw, folio, vma, addr, PVMW_SYNC);
 
 	if (!page_vma_mapped_walk(&pvmw))
 		return false;

@@ -557,38 +557,38 @@ static void lone_block_grows_without_id(struct kunit *test)
 	ksm_scan_unlock();
 }
 
-/* With the table all ids go, and come again with the next */
-static void ids_go_with_table(struct kunit *test)
+/* What an earlier table listed is not listed by the age of another group */
+static void lone_block_moves_unlisted(struct kunit *test)
 {
-	enum { LONES = 2 * KSM_GROUP_LONES };
+	enum { LAST = KSM_GROUP_LONES, MORE = LAST + 1 };
 	struct ksm_mm *owner = ksm_kunit_owner(test);
 	struct ksm_stats before;
-	struct ksm_block *block;
-	unsigned long bytes;
 	unsigned int i;
 
 	ksm_scan_lock();
 	before = ksm_stats;
-	ksm_filter_fit(LONES);
-	for (i = 0; i < LONES; i++)
+	ksm_filter_fit(MORE);
+	for (i = 0; i <= LAST; i++)
 		lone(test, owner, i);
-	KUNIT_EXPECT_NOT_NULL(test, ksm_block_reserve(owner, 0, ~0ULL,
-						      GFP_KERNEL));
-	bytes = owner->bytes;
-	ksm_filter_fit(0);
-	KUNIT_EXPECT_EQ(test, owner->bytes, bytes - 3 * KSM_BLOCK_ID_BYTES);
-	KUNIT_EXPECT_EQ(test, ksm_stats.filtered, before.filtered);
+	ksm_filter_renew();
+	/* The first group has room now, and is the first that is listed */
+	free_lone(owner, 0);
+	KUNIT_EXPECT_TRUE(test, ksm_filter_add(ksm_block_find(owner,
+							      KSM_BLOCK_SIZE),
+					       1, 0));
+	expect_lone(test, owner, LAST, false);
+	KUNIT_EXPECT_EQ(test, owner->bytes, 2 * (sizeof(struct ksm_group) +
+						 KSM_BLOCK_ID_BYTES));
+	ksm_block_left(owner, ksm_block_find(owner, LAST * KSM_BLOCK_SIZE));
+	KUNIT_EXPECT_EQ(test, owner->bytes,
+			sizeof(struct ksm_group) + KSM_BLOCK_ID_BYTES);
+	expect_lone(test, owner, LAST, false);
+	expect_lone(test, owner, 1, true);
 	ksm_kunit_check_owner(test, owner);
-
-	ksm_filter_fit(LONES);
-	for (i = 0; i < LONES; i++) {
-		expect_lone(test, owner, i, false);
-		block = ksm_block_find(owner, i * KSM_BLOCK_SIZE);
-		KUNIT_EXPECT_TRUE(test, ksm_filter_add(block, i, 0));
-		expect_lone(test, owner, i, true);
-	}
-	KUNIT_EXPECT_EQ(test, owner->bytes, bytes);
-	ksm_kunit_check_owner(test, owner);
+	KUNIT_EXPECT_TRUE(test, ksm_filter_add(ksm_block_find(owner, LAST *
+							      KSM_BLOCK_SIZE),
+					       LAST, 0));
+	expect_lone(test, owner, LAST, true);
 	drop_lones(owner);
 	KUNIT_EXPECT_EQ(test, 0, memcmp(&before, &ksm_stats, sizeof(before)));
 	ksm_scan_unlock();
@@ -620,7 +620,7 @@ static struct kunit_case filter_cases[] = {
 	KUNIT_CASE(lone_blocks_draw_together),
 	KUNIT_CASE(lone_block_is_listed_anew),
 	KUNIT_CASE(lone_block_grows_without_id),
-	KUNIT_CASE(ids_go_with_table),
+	KUNIT_CASE(lone_block_moves_unlisted),
 	KUNIT_CASE(without_table),
 	{}
 };

@@ -520,6 +520,75 @@ TEST_F_TIMEOUT(ksm_filter, cost_of_unique_pages, 60)
 	}
 }
 
+#define LONE_STRIDE	64	/* pages: one in each block of records */
+#define NR_LONES	440
+#define LONE_BYTES	60	/* that a page may cost that is alone there */
+
+/* One page in each block; all have the same contents if arg[0] */
+static int act_lone_map(struct ksm_act *a)
+{
+	long i;
+
+	a->area = ksm_map(NR_LONES * LONE_STRIDE);
+	if (!a->area)
+		return -ENOMEM;
+	for (i = 0; i < NR_LONES; i++)
+		ksm_fill(page_at(a, i * LONE_STRIDE),
+			 big_content(a->arg[0] ? 0 : i));
+	return ksm_mergeable(a->area, NR_LONES * LONE_STRIDE);
+}
+
+/* Of those that lie next to each other keep one in arg[0] */
+static int act_lone_thin(struct ksm_act *a)
+{
+	long i;
+
+	for (i = 0; i < NR_LONES; i++) {
+		if (i % a->arg[0] &&
+		    madvise(page_at(a, i * LONE_STRIDE), ksm_psize(),
+			    MADV_DONTNEED))
+			return -errno;
+	}
+	return 0;
+}
+
+static void lone_pages(struct __test_metadata *_metadata, struct ksm_puppet *p,
+		       long same, long saved)
+{
+	const long every = 11, left = NR_LONES / every;
+	long long own;
+
+	ASSERT_EQ(0, ksm_puppet_start(p, NULL));
+	ASSERT_EQ(0, ksm_do1(p, act_lone_map, same));
+	ASSERT_EQ(0, ksm_step(SETTLE_PASSES));
+	own = saved * NR_LONES - ksm_stat(p->c.pid, "ksm_process_profit");
+	TH_LOG("%d pages: %.2f bytes each", NR_LONES, (double)own / NR_LONES);
+	EXPECT_GT(own, 0);
+	EXPECT_LE(own, NR_LONES * (LONE_BYTES + (same ? 64 : 0)));
+
+	ASSERT_EQ(0, ksm_do1(p, act_lone_thin, every));
+	ASSERT_EQ(0, ksm_step(2));
+	own = saved * left - ksm_stat(p->c.pid, "ksm_process_profit");
+	TH_LOG("%ld pages: %.2f bytes each", left, (double)own / (double)left);
+	EXPECT_GT(own, 0);
+	EXPECT_LE(own, left * (LONE_BYTES + (same ? 64 : 0)));
+}
+
+/*
+ * A page alone in its part of the area, and what is left when most of them go:
+ * their records are moved together.
+ */
+TEST_F_TIMEOUT(ksm_filter, cost_of_lone_pages, 60)
+{
+	lone_pages(_metadata, self->p, 0, 0);
+}
+
+/* Pages that are merged already give ksmd no other reason to come by */
+TEST_F_TIMEOUT(ksm_filter, cost_of_lone_merged_pages, 60)
+{
+	lone_pages(_metadata, self->p, 1, (long)ksm_psize());
+}
+
 /* ---- nodes --------------------------------------------------------------- */
 
 /* The model, on node arg[0]. */
