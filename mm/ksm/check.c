@@ -53,6 +53,12 @@ static void check_plain(struct ksm_block *block, unsigned int index, u64 rec,
 }
 
 /* A group counts where its first block in use does */
+static bool leads_group(struct ksm_block *block)
+{
+	return ksm_block_is_lone(block) &&
+	       block->slot == __ffs(ksm_block_group(block)->taken);
+}
+
 static unsigned long block_bytes(struct ksm_block *block, struct ksm_mm *owner)
 {
 	unsigned long bytes = ksm_block_listing(block)->id ?
@@ -70,9 +76,7 @@ static unsigned long block_bytes(struct ksm_block *block, struct ksm_mm *owner)
 	WARN_ONCE(list_empty(&group->link) !=
 		  (hweight_long(group->taken) == KSM_GROUP_LONES),
 		  "ksm: lone (1): group is wrongly listed");
-	if (block->slot != __ffs(group->taken))
-		return 0;
-	return bytes + sizeof(*group);
+	return leads_group(block) ? bytes + sizeof(*group) : 0;
 }
 
 /* Are the blocks in the tree all that are in use? */
@@ -109,11 +113,8 @@ void ksm_check_owner(struct ksm_mm *owner, struct ksm_stats *sum)
 	for (block = ksm_block_from(owner, 0); block;
 	     block = ksm_block_next(block)) {
 		bytes += block_bytes(block, owner);
-		if (ksm_block_is_lone(block)) {
-			lones++;
-			groups += block->slot ==
-				  __ffs(ksm_block_group(block)->taken);
-		}
+		lones += ksm_block_is_lone(block);
+		groups += leads_group(block);
 		WARN_ONCE(hweight64(ksm_block_present(block)) > block->capacity,
 			  "ksm: record (2): block overflows");
 		for (i = 0; i < KSM_BLOCK_PAGES; i++) {

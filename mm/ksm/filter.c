@@ -410,13 +410,11 @@ static void move_lone(struct ksm_block *from, struct ksm_block *to)
 		unmark(from);
 		return;
 	}
-	if (!enlist(to)) {
-		ksm_filter_drop(from, index);
-		return;
-	}
-	if (!WARN_ON_ONCE(!find_cell(where_of(from, index), ksm_rec_digest(rec),
-				     &probe)))
+	if (enlist(to) && !WARN_ON_ONCE(!find_cell(where_of(from, index),
+						   ksm_rec_digest(rec), &probe)))
 		lines[probe.line].where[probe.cell] = where_of(to, index);
+	else
+		ksm_filter_drop(from, index);
 }
 
 /**
@@ -614,7 +612,6 @@ void ksm_filter_fit(unsigned long pages)
 	u64 wanted;
 
 	BUILD_BUG_ON(sizeof(struct filter_line) > 64);
-	BUILD_BUG_ON(KSM_BLOCK_PAGES != 1 << KSM_BLOCK_INDEX_BITS);
 	BUILD_BUG_ON(KSM_BLOCK_ID_BITS + KSM_BLOCK_INDEX_BITS > 32);
 	lockdep_assert_held(&ksm_scan_mutex);
 

@@ -377,12 +377,31 @@ static void expect_lone(struct kunit *test, struct ksm_mm *owner,
 	}
 }
 
-static void drop_lones(struct ksm_mm *owner)
+/* A filter with room for some lone blocks, and these in it */
+static struct ksm_mm *lones_begin(struct kunit *test, unsigned int room,
+				  unsigned int nr, struct ksm_stats *before)
+{
+	struct ksm_mm *owner = ksm_kunit_owner(test);
+	unsigned int i;
+
+	ksm_scan_lock();
+	*before = ksm_stats;
+	ksm_filter_fit(room);
+	for (i = 0; i < nr; i++)
+		lone(test, owner, i);
+	return owner;
+}
+
+static void lones_end(struct kunit *test, struct ksm_mm *owner,
+		      const struct ksm_stats *before)
 {
 	unsigned long from = 0;
 
+	ksm_kunit_check_owner(test, owner);
 	ksm_records_drop(owner, &from, ULONG_MAX, UINT_MAX, KSM_LOCK_TRY);
 	ksm_filter_fit(0);
+	KUNIT_EXPECT_EQ(test, 0, memcmp(before, &ksm_stats, sizeof(*before)));
+	ksm_scan_unlock();
 }
 
 /*
@@ -392,18 +411,14 @@ static void drop_lones(struct ksm_mm *owner)
 static void lone_block_grows(struct kunit *test)
 {
 	enum { LONES = 3 * KSM_GROUP_LONES };
-	struct ksm_mm *owner = ksm_kunit_owner(test);
+	struct ksm_mm *owner;
 	unsigned long bytes = 3 * (sizeof(struct ksm_group) +
 				   KSM_BLOCK_ID_BYTES);
 	struct ksm_stats before;
 	struct ksm_block *block;
 	unsigned int i, j;
 
-	ksm_scan_lock();
-	before = ksm_stats;
-	ksm_filter_fit(LONES);
-	for (i = 0; i < LONES; i++)
-		lone(test, owner, i);
+	owner = lones_begin(test, LONES, LONES, &before);
 	KUNIT_EXPECT_EQ(test, owner->bytes, bytes);
 	for (i = 0; i < LONES; i += 2) {
 		block = ksm_block_reserve(owner, i * KSM_BLOCK_SIZE, 0x5555,
@@ -415,9 +430,7 @@ static void lone_block_grows(struct kunit *test)
 			expect_lone(test, owner, j, true);
 		ksm_kunit_check_owner(test, owner);
 	}
-	drop_lones(owner);
-	KUNIT_EXPECT_EQ(test, 0, memcmp(&before, &ksm_stats, sizeof(before)));
-	ksm_scan_unlock();
+	lones_end(test, owner, &before);
 }
 
 static void free_lone(struct ksm_mm *owner, unsigned int number)
@@ -432,16 +445,12 @@ static void free_lone(struct ksm_mm *owner, unsigned int number)
 static void lone_block_is_used_again(struct kunit *test)
 {
 	enum { OTHER = 3 * KSM_GROUP_LONES };
-	struct ksm_mm *owner = ksm_kunit_owner(test);
+	struct ksm_mm *owner;
 	struct ksm_block *block, *before;
 	struct ksm_stats stats;
 	unsigned int i;
 
-	ksm_scan_lock();
-	stats = ksm_stats;
-	ksm_filter_fit(OTHER);
-	for (i = 0; i < 2 * KSM_GROUP_LONES; i++)
-		lone(test, owner, i);
+	owner = lones_begin(test, OTHER, 2 * KSM_GROUP_LONES, &stats);
 	before = ksm_block_find(owner, 4 * KSM_BLOCK_SIZE);
 	free_lone(owner, 4);
 	block = ksm_block_reserve(owner, OTHER * KSM_BLOCK_SIZE, BIT_ULL(7),
@@ -458,25 +467,18 @@ static void lone_block_is_used_again(struct kunit *test)
 		if (i != 4)
 			expect_lone(test, owner, i, true);
 	}
-	ksm_kunit_check_owner(test, owner);
-	drop_lones(owner);
-	KUNIT_EXPECT_EQ(test, 0, memcmp(&stats, &ksm_stats, sizeof(stats)));
-	ksm_scan_unlock();
+	lones_end(test, owner, &stats);
 }
 
 /* What is left in groups that have lost most of theirs moves together */
 static void lone_blocks_draw_together(struct kunit *test)
 {
 	enum { GROUPS = 8, LONES = GROUPS * KSM_GROUP_LONES };
-	struct ksm_mm *owner = ksm_kunit_owner(test);
+	struct ksm_mm *owner;
 	struct ksm_stats before;
 	unsigned int i;
 
-	ksm_scan_lock();
-	before = ksm_stats;
-	ksm_filter_fit(LONES);
-	for (i = 0; i < LONES; i++)
-		lone(test, owner, i);
+	owner = lones_begin(test, LONES, LONES, &before);
 	for (i = 0; i < LONES; i++) {
 		if (i % KSM_GROUP_LONES)
 			free_lone(owner, i);
@@ -491,23 +493,17 @@ static void lone_blocks_draw_together(struct kunit *test)
 			sizeof(struct ksm_group) + KSM_BLOCK_ID_BYTES);
 	for (i = 0; i < LONES; i += KSM_GROUP_LONES)
 		expect_lone(test, owner, i, true);
-	drop_lones(owner);
-	KUNIT_EXPECT_EQ(test, 0, memcmp(&before, &ksm_stats, sizeof(before)));
-	ksm_scan_unlock();
+	lones_end(test, owner, &before);
 }
 
 /* A table that is new knows none of them; one that is listed is all it lists */
 static void lone_block_is_listed_anew(struct kunit *test)
 {
-	struct ksm_mm *owner = ksm_kunit_owner(test);
+	struct ksm_mm *owner;
 	struct ksm_stats before;
 	unsigned int i;
 
-	ksm_scan_lock();
-	before = ksm_stats;
-	ksm_filter_fit(KSM_GROUP_LONES);
-	for (i = 0; i < KSM_GROUP_LONES; i++)
-		lone(test, owner, i);
+	owner = lones_begin(test, KSM_GROUP_LONES, KSM_GROUP_LONES, &before);
 	ksm_filter_renew();
 	for (i = 0; i < KSM_GROUP_LONES; i++)
 		expect_lone(test, owner, i, false);
@@ -515,10 +511,7 @@ static void lone_block_is_listed_anew(struct kunit *test)
 	for (i = 0; i < KSM_GROUP_LONES; i++)
 		expect_lone(test, owner, i, i == 0);
 	KUNIT_EXPECT_EQ(test, ksm_stats.filtered, before.filtered + 1);
-	ksm_kunit_check_owner(test, owner);
-	drop_lones(owner);
-	KUNIT_EXPECT_EQ(test, 0, memcmp(&before, &ksm_stats, sizeof(before)));
-	ksm_scan_unlock();
+	lones_end(test, owner, &before);
 }
 
 static u32 no_id(void *what)
@@ -529,14 +522,11 @@ static u32 no_id(void *what)
 /* Without memory for an id the block grows all the same, not listed for now */
 static void lone_block_grows_without_id(struct kunit *test)
 {
-	struct ksm_mm *owner = ksm_kunit_owner(test);
+	struct ksm_mm *owner;
 	struct ksm_block *block;
 	struct ksm_stats before;
 
-	ksm_scan_lock();
-	before = ksm_stats;
-	ksm_filter_fit(KSM_BLOCK_PAGES);
-	lone(test, owner, 0);
+	owner = lones_begin(test, KSM_BLOCK_PAGES, 1, &before);
 	lone(test, owner, 5);
 	kunit_activate_static_stub(test, ksm_filter_new_id, no_id);
 	block = ksm_block_reserve(owner, 5 * KSM_BLOCK_SIZE, 0x5555, GFP_KERNEL);
@@ -552,24 +542,17 @@ static void lone_block_grows_without_id(struct kunit *test)
 	/* It is listed at its next visit */
 	KUNIT_EXPECT_TRUE(test, block && ksm_filter_add(block, 5, 0));
 	expect_lone(test, owner, 5, true);
-	drop_lones(owner);
-	KUNIT_EXPECT_EQ(test, 0, memcmp(&before, &ksm_stats, sizeof(before)));
-	ksm_scan_unlock();
+	lones_end(test, owner, &before);
 }
 
 /* What an earlier table listed is not listed by the age of another group */
 static void lone_block_moves_unlisted(struct kunit *test)
 {
 	enum { LAST = KSM_GROUP_LONES, MORE = LAST + 1 };
-	struct ksm_mm *owner = ksm_kunit_owner(test);
+	struct ksm_mm *owner;
 	struct ksm_stats before;
-	unsigned int i;
 
-	ksm_scan_lock();
-	before = ksm_stats;
-	ksm_filter_fit(MORE);
-	for (i = 0; i <= LAST; i++)
-		lone(test, owner, i);
+	owner = lones_begin(test, MORE, MORE, &before);
 	ksm_filter_renew();
 	/* The first group has room now, and is the first that is listed */
 	free_lone(owner, 0);
@@ -589,9 +572,7 @@ static void lone_block_moves_unlisted(struct kunit *test)
 							      KSM_BLOCK_SIZE),
 					       LAST, 0));
 	expect_lone(test, owner, LAST, true);
-	drop_lones(owner);
-	KUNIT_EXPECT_EQ(test, 0, memcmp(&before, &ksm_stats, sizeof(before)));
-	ksm_scan_unlock();
+	lones_end(test, owner, &before);
 }
 
 /* Before there is a table, and after, nothing is found and nothing listed */
